@@ -19,17 +19,17 @@ class ConditionalBatchNormalization(keras.layers.Layer):
 
     Conditional batch normalization (Dumoulin et al. 2017, de Vries et al. 2017). The statistics are those of
     batch normalization, over batch, height and width, and shared by all classes; at inference their moving
-    averages. Scale and offset are rows of `gamma` (num_classes, C), from 1, and `beta` (num_classes, C), from 0.
-    Given weights of classes in place of a class, an image is normalized by the same blend of rows.
+    averages. Scale and offset are rows of `gamma` (num_classes, C), from 1, and `beta` (num_classes, C),
+    from 0. Given weights of classes in place of a class, an image is normalized by the same blend of rows.
 
-    Statistics and arithmetic are float32 under mixed precision (float64 for a float64 layer), and the variance
-    is the mean of squared deviations, two passes: Keras' own synchronized batch normalization subtracts
-    mean(x)^2 from mean(x^2) instead, which is all rounding for a mean of 1e3 standard deviations, and on Keras 2
-    negative, hence NaN, for a constant image. The moving variance is the biased one.
+    Statistics and arithmetic are float32 under mixed precision (float64 for a float64 layer). The variance is
+    the mean of squared deviations, biased, in two passes: Keras' own synchronized batch normalization
+    subtracts mean(x)^2 from mean(x^2) instead, which is all rounding for a mean of 1e3 standard deviations,
+    and on Keras 2 can be negative, hence NaN, for a constant image.
 
     Class ids are not checked where that costs time: an eager tensor or a constant out of range raises a
-    ValueError, but ids that only a running graph knows raise an error on CPU, become zeros on GPU and the last
-    class under XLA. Whoever feeds the model validates them (the data sets of this package do).
+    ValueError, but for ids that only a running graph knows tf.gather raises an error on CPU, gives zeros on
+    GPU and the nearest class under XLA. Whoever feeds the model validates them.
 
     Args:
         num_classes: number of classes, at least 1.
@@ -65,9 +65,9 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(f"num_classes must be an integer of at least 1, got {num_classes!r}.")
-        if not isinstance(momentum, numbers.Real) or not 0 <= momentum <= 1:
+        if not _is_number(momentum) or not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1], got {momentum!r}.")
-        if not isinstance(epsilon, numbers.Real) or not 0 < epsilon < math.inf:
+        if not _is_number(epsilon) or not 0 < epsilon < math.inf:
             raise ValueError(f"epsilon must be a positive number, got {epsilon!r}.")
         self.num_classes = num_classes
         self.momentum = momentum
@@ -106,7 +106,8 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         tables = [tf.cast(tf.convert_to_tensor(table), dtype) for table in (self.gamma, self.beta)]
         if labels.dtype.is_integer and labels.shape.rank == 1:
             _check_static_ids(labels, self.num_classes)
-            rows = [tf.gather(table, labels) for table in tables]
+            ids = labels if labels.dtype == tf.int64 else tf.cast(labels, tf.int32)
+            rows = [tf.gather(table, ids) for table in tables]
         elif labels.dtype.is_floating and labels.shape.rank == 2 and labels.shape[1] == self.num_classes:
             rows = [tf.matmul(tf.cast(labels, dtype), table) for table in tables]
         else:
@@ -149,7 +150,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
 
 
 def _batch_moments(features: tf.Tensor, synchronized: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and biased variance over all but the channels, (C,) each; of all replicas' features if synchronized."""
+    """Mean and biased variance over all but the channels, (C,) each; if synchronized, over all replicas."""
     replica = tf.distribute.get_replica_context()
     if not synchronized or replica is None or replica.num_replicas_in_sync == 1:
         mean = tf.reduce_mean(features, (0, 1, 2))
@@ -176,9 +177,13 @@ def _features_shape(input_shape: Any) -> tuple[Any, ...]:
     return features
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def _check_static_ids(labels: tf.Tensor, num_classes: int) -> None:
     ids = tf.get_static_value(labels)
-    if ids is not None and np.size(ids) and not (0 <= np.min(ids) and np.max(ids) < num_classes):
+    if ids is not None and np.size(ids) and not (np.min(ids) >= 0 and np.max(ids) < num_classes):
         raise ValueError(
             f"labels must be class ids in [0, {num_classes}), got {np.min(ids)} to {np.max(ids)}."
         )

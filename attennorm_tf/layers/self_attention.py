@@ -15,8 +15,8 @@ from attennorm_tf.layers.spectral_normalization import SpectralNormalization
 class SelfAttention(keras.layers.Layer):
     """Every position of a feature map attends to all positions: `x + gamma * o`, gamma from 0.
 
-    Zhang et al. 2019 (https://arxiv.org/abs/1805.08318), section 3. With theta, phi, g and the output projection
-    1x1 convolutions without bias, as in the authors' code,
+    Zhang et al. 2019 (https://arxiv.org/abs/1805.08318), section 3. With theta, phi, g and the output
+    projection 1x1 convolutions without bias, as in the authors' code,
 
         attention = softmax(theta(x) phi(x)^T)    (B, HW, M), over the M pooled positions
         o = output(attention g(x))                (B, H, W, C)

@@ -37,8 +37,8 @@ class SpectralNormalization(keras.layers.Wrapper):
     W / sigma is then cast to its compute type. Set `dtype` on the wrapped layer, the wrapper has none.
 
     Deviations from the paper: v is derived from u instead of stored, so that sigma is a function of (W, u)
-    and equal in training and inference; where a kernel is all but zero, sigma is held at `epsilon` and u keeps
-    its value, so that outputs are finite and a kernel initialised to zero can still grow.
+    and equal in training and inference; where a kernel is all but zero, sigma is held at `epsilon` and u
+    keeps its value, so that outputs are finite and a kernel initialised to zero can still grow.
 
     Args:
         layer: the layer to wrap, one of the four or a subclass that computes the same (see Raises).
@@ -81,7 +81,7 @@ class SpectralNormalization(keras.layers.Wrapper):
             or power_iterations < 1
         ):
             raise ValueError(f"power_iterations must be an integer of at least 1, got {power_iterations!r}.")
-        if not isinstance(epsilon, numbers.Real) or not 0 < epsilon < math.inf:
+        if not _is_number(epsilon) or not 0 < epsilon < math.inf:
             raise ValueError(f"epsilon must be a positive number, got {epsilon!r}.")
         for name in ("dtype", "activity_regularizer"):
             if kwargs.get(name) is not None:
@@ -89,8 +89,8 @@ class SpectralNormalization(keras.layers.Wrapper):
                     f"{name}={kwargs[name]!r}: give {name} to the wrapped layer, not to the wrapper."
                 )
             kwargs.pop(name, None)
-        # A plain float32 policy without autocast: weights are read here as they are stored, not rounded to the
-        # compute type of a mixed policy, and integer or half precision inputs reach the wrapped layer's own cast.
+        # A plain float32 policy without autocast: weights are read here as they are stored, not rounded to
+        # the compute type of a mixed policy, and inputs of any type reach the wrapped layer's own cast.
         super().__init__(
             layer, dtype="float32", autocast=False, activity_regularizer=layer.activity_regularizer, **kwargs
         )
@@ -312,6 +312,10 @@ def _operation(layer: keras.layers.Layer) -> Callable[..., tf.Tensor]:
     return next(operation for kind, operation in _OPERATIONS if isinstance(layer, kind))
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def _check_layer(layer: Any) -> None:
     kind = next((kind for kind, _ in _OPERATIONS if isinstance(layer, kind)), None)
     allowed = "Dense, Conv2D, Conv2DTranspose and Embedding"
@@ -321,8 +325,8 @@ def _check_layer(layer: Any) -> None:
         own = getattr(getattr(layer, name, None), "__func__", None)
         if own is not getattr(kind, name, None):
             raise ValueError(
-                f"layer of type {type(layer).__name__} overrides {kind.__name__}.{name}, which the wrapper would "
-                f"not run: allowed are {allowed}, and subclasses that compute as they do."
+                f"layer of type {type(layer).__name__} overrides {kind.__name__}.{name}, which the "
+                f"wrapper would not run: allowed are {allowed}, and subclasses that compute as they do."
             )
     if getattr(layer, "quantization_mode", None) is not None or getattr(layer, "sparse", False):
         raise ValueError(
