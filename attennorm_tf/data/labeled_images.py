@@ -1,0 +1,244 @@
+"""The interface of every data set, and the data sets whose examples can be read by their index."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import logging
+from typing import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from attennorm_tf.data.global_stream import StreamPlan, flip_decisions
+
+DEFAULT_CACHE_BYTES = 256 * 2**20
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetRequest:
+    """What the caller of `load_dataset` asked for, handed to the loader of the data set; see there."""
+
+    name: str
+    argument: str
+    root: str | None
+    split: str
+    channels: int | None
+    skip_corrupt: bool
+    max_pixels: int
+    download: bool
+
+
+class LabeledImages(abc.ABC):
+    """Labelled images that deliver square float32 images in [-1, 1] and int32 labels.
+
+    Attributes:
+        name: as given to `load_dataset`.
+        class_names: one per class; the label is the index.
+        num_examples: N, corrupt ones that were skipped not counted.
+        channels: 1 or 3.
+        native: (height, width) common to all images, or None where they differ or it is not known.
+        skipped: names of the images dropped by skip_corrupt.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        class_names: Sequence[str],
+        num_examples: int,
+        channels: int,
+        native: tuple[int, int] | None = None,
+        skipped: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.class_names = tuple(class_names)
+        self.num_examples = num_examples
+        self.channels = channels
+        self.native = native
+        self.skipped = list(skipped)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def batches(
+        self,
+        *,
+        resolution: int,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        num_input_pipelines: int = 1,
+        input_pipeline_id: int = 0,
+        replicas_per_pipeline: int = 1,
+        horizontal_flip: bool = False,
+        shuffle: bool = True,
+        repeat: bool = True,
+        drop_remainder: bool = True,
+    ) -> tf.data.Dataset:
+        """One input pipeline's share of the global stream of batches.
+
+        Global batch k is the same images in the same order whatever the number of pipelines and replicas, and
+        whether the stream began at step 0 or at k. Epochs follow each other within a batch, so `batch_size` may
+        exceed the number of examples. With a strategy:
+
+            strategy.distribute_datasets_from_function(lambda context: data.batches(
+                resolution=64, batch_size=256, seed=0, start_step=step,
+                num_input_pipelines=context.num_input_pipelines,
+                input_pipeline_id=context.input_pipeline_id,
+                replicas_per_pipeline=context.num_replicas_in_sync // context.num_input_pipelines))
+
+        Args:
+            resolution: side of the images: centre square, then bilinear resize with antialiasing.
+            batch_size: global batch, divisible by the number of replicas.
+            seed: orders the epochs and flips.
+            start_step: global step of the first batch, for exact resume.
+            num_input_pipelines: number of workers that read.
+            input_pipeline_id: this worker, in [0, num_input_pipelines).
+            replicas_per_pipeline: replicas fed by this worker; consecutive elements go to consecutive replicas.
+            horizontal_flip: mirror each image with probability 1/2, decided by its position in the stream.
+            shuffle: a new permutation each epoch.
+            repeat: endless; False: one epoch.
+            drop_remainder: with repeat=False, whether the last incomplete global batch is dropped. If it is
+                kept, replicas for which nothing is left get an element of zero images.
+
+        Returns:
+            Elements (images, labels): float32 (b, resolution, resolution, channels) in [-1, 1] and int32 (b,),
+            b = batch_size / number of replicas.
+
+        Raises:
+            ValueError: an argument out of range, `batch_size` not divisible, no whole batch in the data set.
+        """
+        if resolution < 1:
+            raise ValueError(f"resolution must be at least 1, got {resolution}.")
+        plan = StreamPlan(
+            num_examples=self.num_examples,
+            batch_size=batch_size,
+            seed=seed,
+            start_step=start_step,
+            num_input_pipelines=num_input_pipelines,
+            input_pipeline_id=input_pipeline_id,
+            replicas_per_pipeline=replicas_per_pipeline,
+            shuffle=shuffle,
+            repeat=repeat,
+            drop_remainder=drop_remainder,
+        )
+
+        def finish(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            images = to_unit_range(images)
+            if horizontal_flip:
+                mirrored = flip_decisions(positions, seed)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+                images = tf.where(mirrored, tf.reverse(images, axis=[2]), images)
+            images = tf.ensure_shape(images, (plan.static_batch, resolution, resolution, self.channels))
+            return images, tf.ensure_shape(tf.cast(labels, tf.int32), (plan.static_batch,))
+
+        options = tf.data.Options()
+        options.deterministic = True
+        # The pipelines share the batches out themselves.
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        dataset = self._elements(plan, resolution).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+    @abc.abstractmethod
+    def arrays(self, resolution: int, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The first `limit` examples (default all) in the order of the data set.
+
+        Returns:
+            images float32 (n, resolution, resolution, channels) in [-1, 1], labels int32 (n,). To stream instead:
+            `batches(shuffle=False, repeat=False, drop_remainder=False, ...)` gives the same in the same order.
+        """
+
+    @abc.abstractmethod
+    def _elements(self, plan: StreamPlan, resolution: int) -> tf.data.Dataset:
+        """Elements (images uint8 in [0, 255] or float32 in [-1, 1], labels, positions) of one pipeline."""
+
+
+class IndexedImages(LabeledImages):
+    """Examples that can be decoded by index: resuming costs nothing, and what is small is kept decoded.
+
+    Args:
+        name: see `LabeledImages`.
+        labels: int (N,).
+        decode: (indices (b,), resolution) -> (b, resolution, resolution, channels), uint8 in [0, 255] or float32
+            in [-1, 1].
+        bytes_per_value: 1 or 4, of what `decode` returns.
+        cache_bytes: the data set is kept decoded in memory while it takes at most this much.
+        **attributes: the rest of `LabeledImages`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        labels: np.ndarray,
+        decode: Callable[[np.ndarray, int], np.ndarray],
+        bytes_per_value: int = 1,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        class_names: Sequence[str],
+        channels: int,
+        native: tuple[int, int] | None = None,
+        skipped: Sequence[str] = (),
+    ) -> None:
+        super().__init__(
+            name,
+            class_names=class_names,
+            num_examples=len(labels),
+            channels=channels,
+            native=native,
+            skipped=skipped,
+        )
+        self.labels = np.asarray(labels, np.int32)
+        self._decode = decode
+        self._bytes_per_value = bytes_per_value
+        self._cache_bytes = cache_bytes
+        self._cached: tuple[int, np.ndarray] | None = None
+
+    def arrays(self, resolution: int, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        count = self.num_examples if limit is None else min(limit, self.num_examples)
+        cached = self._all_images(resolution)
+        images = self._decode(np.arange(count), resolution) if cached is None else cached[:count]
+        if images.dtype == np.uint8:
+            images = images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+        return np.array(images), self.labels[:count].copy()
+
+    def _elements(self, plan: StreamPlan, resolution: int) -> tf.data.Dataset:
+        cached = self._all_images(resolution)
+        # Captured on the host: on a machine with a GPU the constants would land there and travel every step.
+        with tf.device("/CPU:0"):
+            labels = tf.constant(self.labels)
+            images = None if cached is None else tf.constant(cached)
+        dtype = tf.uint8 if self._bytes_per_value == 1 else tf.float32
+
+        def element(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            positions = plan.positions(number)
+            indices = plan.examples(positions)
+            if images is not None:
+                batch = tf.gather(images, indices)
+            else:
+                batch = tf.numpy_function(
+                    lambda chosen: self._decode(chosen, resolution), [indices], dtype, stateful=False
+                )
+            return batch, tf.gather(labels, indices), positions
+
+        # Decoding uses every core within one batch; two at a time hide the seams.
+        return plan.elements().map(element, num_parallel_calls=2)
+
+    def _all_images(self, resolution: int) -> np.ndarray | None:
+        """The whole data set at `resolution` if it fits into the budget (the last resolution is kept)."""
+        needed = self.num_examples * resolution * resolution * self.channels * self._bytes_per_value
+        if needed > self._cache_bytes:
+            return None
+        if self._cached is None or self._cached[0] != resolution:
+            _logger.info(
+                "%s: keeping %d images decoded, %.1f MiB.", self.name, self.num_examples, needed / 2**20
+            )
+            self._cached = (resolution, self._decode(np.arange(self.num_examples), resolution))
+        return self._cached[1]
+
+
+def to_unit_range(images: tf.Tensor) -> tf.Tensor:
+    """uint8 in [0, 255] to float32 in [-1, 1]; float32 stays."""
+    return tf.cast(images, tf.float32) / 127.5 - 1.0 if images.dtype == tf.uint8 else images
