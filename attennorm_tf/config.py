@@ -1,0 +1,258 @@
+"""Every setting of an experiment: its default, its range and what it means, once.
+
+An experiment file (`train/configs/*.py`) has a `get_config()` that returns a `GanConfig`, usually a preset with a few
+fields changed; any field can be set on the command line (`--config.training.steps=500`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DataConfig:
+    """Where the images come from."""
+
+    name: str = "digits"  # "digits", "image_folder" or "tfds:<name>"
+    root: str = ""  # the folder of image_folder, the data folder of TFDS
+    split: str = "train"
+    horizontal_flip: bool = False
+    skip_corrupt: bool = False  # leave out unreadable images (counted and named) instead of stopping
+
+    def validate(self) -> None:
+        _check("data.name", self.name, "'digits', 'image_folder' or 'tfds:<name>'",
+               self.name in ("digits", "image_folder") or (self.name.startswith("tfds:") and len(self.name) > 5))  # fmt: skip
+        _check("data.root", self.root, "a folder with one folder of images per class",
+               self.name != "image_folder" or bool(self.root))  # fmt: skip
+
+
+@dataclass
+class ModelConfig:
+    """The pair of networks (specification 2)."""
+
+    resolution: int = 128  # 16, 32, 64 or 128
+    width: float = 1.0  # multiplier of all channel counts
+    latent_dim: int = 128
+    attention: str = "attentive_normalization"  # or "self_attention", "none"
+    attention_resolution: int = 0  # of the generator's block with attention; 0: 32, or the resolution if smaller
+    attention_block: int = 2  # of the discriminator, 1 or 2
+    num_entities: int = 16
+    temperature: float = 0.1
+    orthogonal_weight: float = 1e-3
+    self_sampling: bool = True
+    sampling_pool_size: int = 2
+    value_projection: bool = True
+    affine: str = "shared"  # or "per_entity", or "" for none
+    statistics: str = "algorithm1"  # or "weighted"
+    normalization: str = "instance"  # or "batch"
+    conditioning: str = "concat"  # or "projection"
+    hidden_width: str = "wide"  # or "thin"
+    embedding_dim: int = 128
+    generator_spectral_normalization: bool = True
+    discriminator_spectral_normalization: bool = True
+    synchronized: bool = True  # batch normalization over all replicas
+
+    def validate(self) -> None:
+        _check("model.resolution", self.resolution, "16, 32, 64 or 128", self.resolution in (16, 32, 64, 128))
+        for name in ("width", "temperature"):
+            _check(f"model.{name}", getattr(self, name), "a number > 0", getattr(self, name) > 0)
+        for name in ("latent_dim", "num_entities", "sampling_pool_size", "embedding_dim"):
+            _check(f"model.{name}", getattr(self, name), "an int >= 1", getattr(self, name) >= 1)
+        _check("model.orthogonal_weight", self.orthogonal_weight, "a number >= 0", self.orthogonal_weight >= 0)
+        for name, options in (
+            ("attention", ("attentive_normalization", "self_attention", "none")),
+            ("attention_block", (1, 2)),
+            ("affine", ("shared", "per_entity", "")),
+            ("statistics", ("algorithm1", "weighted")),
+            ("normalization", ("instance", "batch")),
+            ("conditioning", ("concat", "projection")),
+            ("hidden_width", ("wide", "thin")),
+        ):
+            value = getattr(self, name)
+            _check(f"model.{name}", value, "one of " + ", ".join(map(repr, options)), value in options)
+
+
+@dataclass
+class TrainingConfig:
+    """The optimisation."""
+
+    steps: int = 1_000_000  # generator steps
+    batch_size: int = 256  # over all replicas
+    discriminator_steps: int = 1  # per generator step
+    generator_learning_rate: float = 1e-4
+    discriminator_learning_rate: float = 4e-4
+    beta_1: float = 0.0
+    beta_2: float = 0.999
+    ema_decay: float = 0.999  # of the generator's moving average; 0: none
+    seed: int = 0
+    deterministic: bool = False  # bit-identical runs on the same machine, slower on GPUs
+    strategy: str = "auto"  # "auto", "one_device" or "mirrored"
+    steps_per_call: int = 20  # steps inside one compiled call
+
+    def validate(self) -> None:
+        for name in ("steps", "batch_size", "discriminator_steps", "steps_per_call"):
+            _check(f"training.{name}", getattr(self, name), "an int >= 1", getattr(self, name) >= 1)
+        for name in ("generator_learning_rate", "discriminator_learning_rate"):
+            _check(f"training.{name}", getattr(self, name), "a number > 0", getattr(self, name) > 0)
+        for name in ("beta_1", "beta_2", "ema_decay"):
+            _check(f"training.{name}", getattr(self, name), "a number in [0, 1)", 0 <= getattr(self, name) < 1)
+        _check("training.seed", self.seed, "an int in [0, 2^31)", 0 <= self.seed < 2**31)
+        _check("training.strategy", self.strategy, "'auto', 'one_device' or 'mirrored'",
+               self.strategy in ("auto", "one_device", "mirrored"))  # fmt: skip
+
+
+@dataclass
+class LoggingConfig:
+    """What a run writes, and how often, in steps; 0 turns one off."""
+
+    log_every_steps: int = 100
+    image_every_steps: int = 1000
+    checkpoint_every_steps: int = 1000
+    keep_checkpoints: int = 3
+    tensorboard: bool = True
+
+    def validate(self) -> None:
+        for name in ("log_every_steps", "image_every_steps", "checkpoint_every_steps"):
+            _check(f"logging.{name}", getattr(self, name), "an int >= 0", getattr(self, name) >= 0)
+        _check("logging.keep_checkpoints", self.keep_checkpoints, "an int >= 1", self.keep_checkpoints >= 1)
+
+
+@dataclass
+class EvaluationConfig:
+    """What is measured at the start and at the end of a run."""
+
+    classifier: str = ""  # "digits": accuracy and Frechet distance by a small classifier of the embedded digits
+    num_samples: int = 2000
+
+    def validate(self) -> None:
+        _check("evaluation.classifier", self.classifier, "'digits' or ''", self.classifier in ("", "digits"))
+        _check("evaluation.num_samples", self.num_samples, "an int >= 2", self.num_samples >= 2)
+
+
+@dataclass
+class GanConfig:
+    """A class-conditional experiment."""
+
+    name: str = "attennorm"
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def validate(self) -> None:
+        """Checks every field.
+
+        Raises:
+            ValueError: the first field out of range, with its name, what is allowed and what came.
+        """
+        for section in (self.data, self.model, self.training, self.logging, self.evaluation):
+            _check_types(section)
+            section.validate()
+
+    def to_json(self) -> str:
+        """All fields, as kept in the work directory."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> GanConfig:
+        """The inverse of `to_json`; unknown fields are a ValueError."""
+        values = json.loads(text)
+        sections = {f.name: f.default_factory for f in dataclasses.fields(cls) if f.name != "name"}
+        config = cls(name=values.pop("name"))
+        for section, fields in values.items():
+            if section not in sections:
+                raise ValueError(f"config: unknown section {section!r}.")
+            setattr(config, section, _filled(sections[section](), section, fields))
+        return config
+
+
+# Preset -> the fields in which it differs from the defaults above: the paper's own networks and setting ("attennorm").
+GAN_PRESETS: dict[str, dict[str, Any]] = {
+    "attennorm": {},
+    "sngan_star": {"model": {"attention": "none", "conditioning": "projection"}},
+    "sagan": {"model": {"attention": "self_attention", "conditioning": "projection"}},
+    "sngan": {
+        "model": {
+            "attention": "none",
+            "conditioning": "projection",
+            "generator_spectral_normalization": False,
+        },
+        "training": {
+            "generator_learning_rate": 2e-4,
+            "discriminator_learning_rate": 2e-4,
+            "beta_2": 0.9,
+            "discriminator_steps": 5,
+        },
+    },
+    "attennorm_bn": {"model": {"normalization": "batch"}},
+    "attennorm_no_orthogonal": {"model": {"orthogonal_weight": 0.0}},
+    "attennorm_no_ssr": {"model": {"self_sampling": False}},
+    "attennorm_n8": {"model": {"num_entities": 8}},
+    "attennorm_n16": {"model": {"num_entities": 16}},
+    "attennorm_n32": {"model": {"num_entities": 32}},
+}
+ATTENNORM_STEPS = 880_000  # the paper: 880k iterations against the baselines' 1M
+
+
+def gan_preset_config(preset: str, **model: Any) -> GanConfig:
+    """The config of a named preset.
+
+    Args:
+        preset: a key of `GAN_PRESETS`.
+        **model: fields of `ModelConfig` that differ from the preset's.
+
+    Returns:
+        A fresh `GanConfig`, free to change.
+
+    Raises:
+        ValueError: an unknown preset or field.
+    """
+    if preset not in GAN_PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(sorted(GAN_PRESETS))}; got {preset!r}.")
+    config = GanConfig(name=preset)
+    if preset.startswith("attennorm"):
+        config.training.steps = ATTENNORM_STEPS
+    for section, fields in GAN_PRESETS[preset].items():
+        _filled(getattr(config, section), section, fields)
+    _filled(config.model, "model", model)
+    return config
+
+
+def config_difference(old: GanConfig, new: GanConfig) -> list[str]:
+    """One line per field that differs, "model.width: 0.25 -> 0.5"."""
+    lines = [] if old.name == new.name else [f"name: {old.name!r} -> {new.name!r}"]
+    for section in (f.name for f in dataclasses.fields(GanConfig) if f.name != "name"):
+        before, after = dataclasses.asdict(getattr(old, section)), dataclasses.asdict(getattr(new, section))
+        lines += [
+            f"{section}.{name}: {before[name]!r} -> {after[name]!r}" for name in before if before[name] != after[name]
+        ]
+    return lines
+
+
+def _filled(section: Any, section_name: str, fields: dict[str, Any]) -> Any:
+    known = [f.name for f in dataclasses.fields(section)]
+    for name, value in fields.items():
+        if name not in known:
+            raise ValueError(f"{section_name}.{name} is not a field; {section_name} has {', '.join(known)}.")
+        setattr(section, name, value)
+    return section
+
+
+def _check(name: str, value: Any, expected: str, allowed: bool) -> None:
+    if not allowed:
+        raise ValueError(f"{name} must be {expected}; got {value!r}.")
+
+
+def _check_types(section: Any) -> None:
+    """A string where a number belongs would fail far from its cause."""
+    name = type(section).__name__.replace("Config", "").lower()
+    for entry in dataclasses.fields(section):
+        value, expected = getattr(section, entry.name), type(entry.default)
+        fits = isinstance(value, (int, float)) if expected is float else isinstance(value, expected)
+        if not fits or (isinstance(value, bool) and expected is not bool):
+            raise ValueError(f"{name}.{entry.name} must be of type {expected.__name__}; got {value!r}.")

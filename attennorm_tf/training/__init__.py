@@ -1,0 +1,25 @@
+"""Training: the loop, the step functions of a task, checkpoints, and the work directory of a run."""
+
+from attennorm_tf.training.checkpointing import CheckpointError, CheckpointStore, find_checkpoint
+from attennorm_tf.training.gan import GanTask, discriminator_step, generator_step
+from attennorm_tf.training.loop import NonFiniteError, Outcome, run_training
+from attennorm_tf.training.run_directory import RunDirectory
+from attennorm_tf.training.strategy import make_strategy
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointStore",
+    "GanTask",
+    "NonFiniteError",
+    "Outcome",
+    "RunDirectory",
+    "discriminator_step",
+    "find_checkpoint",
+    "generator_step",
+    "make_strategy",
+    "run_training",
+]
+
+
+def __dir__() -> list:
+    return sorted(__all__)

@@ -1,0 +1,219 @@
+"""The training loop: it knows nothing of the networks, and the step functions know nothing of it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Callable, NamedTuple, Protocol, Sequence
+
+import tensorflow as tf
+
+from attennorm_tf.config import LoggingConfig, TrainingConfig
+from attennorm_tf.training.checkpointing import CheckpointStore, read_manifest, restore
+from attennorm_tf.training.progress import Progress
+from attennorm_tf.training.run_directory import RunDirectory
+
+logger = logging.getLogger(__name__)
+
+MakeBatches = Callable[[tf.distribute.InputContext, int], tf.data.Dataset]
+
+
+class Task(Protocol):
+    """What the loop trains."""
+
+    batches_per_step: int
+    guarded: Sequence[str]  # names of the tensors that `train_step` returns as `guarded`
+    progress_metrics: Sequence[str]  # metrics shown in the progress line
+
+    @property
+    def checkpoint_items(self) -> dict[str, Any]:
+        """Name -> trackable, built."""
+
+    def train_step(self, step: tf.Tensor, batches: Sequence[Any]) -> Any:
+        """One step in a replica context; returns `metrics` (to be summed over replicas) and `guarded`."""
+
+    def scalars(self) -> dict[str, float]:
+        """Further values for the log."""
+
+    def pictures(self) -> dict[str, Any]:
+        """Name -> (H, W, 3) uint8."""
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient was NaN or infinite; the message names the step and the first such tensor."""
+
+
+class Outcome(NamedTuple):
+    """How a run ended: steps done, real images per second, and the signal that stopped it early (or None)."""
+
+    step: int
+    images_per_second: float
+    stopped_by: signal.Signals | None
+
+
+def run_training(
+    task: Task,
+    run: RunDirectory,
+    strategy: tf.distribute.Strategy,
+    training: TrainingConfig,
+    logs: LoggingConfig,
+    make_batches: MakeBatches,
+    metadata: dict[str, Any],
+) -> Outcome:
+    """Trains until `training.steps`, from the newest whole checkpoint if there is one.
+
+    SIGTERM and SIGINT (Ctrl-C) end it after the compiled call in progress, with a checkpoint of that step.
+
+    Args:
+        task: networks and step functions, made in the strategy's scope.
+        run: the work directory.
+        strategy: runs the replicas.
+        training: steps, batch size, steps per compiled call.
+        logs: what is written, how often.
+        make_batches: (input context, batches consumed before) -> data set of per-replica batches.
+        metadata: kept in every checkpoint's manifest.
+
+    Returns:
+        The outcome.
+
+    Raises:
+        NonFiniteError: a guarded tensor was not finite; nothing is saved after the last good checkpoint.
+        CheckpointError: a checkpoint could not be written or read.
+    """
+    store = CheckpointStore(run.checkpoints, logs.keep_checkpoints)
+    counter = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+    items = {**task.checkpoint_items, "step": counter}
+    latest = store.latest()
+    if latest is not None:
+        restore(latest, items)
+        logger.info("resumed from %s", latest)
+    step = int(counter.numpy())
+    if latest is not None and read_manifest(latest)["step"] != step:
+        raise RuntimeError(f"{latest}: its manifest and its step counter disagree.")
+    run.forget_after(step)
+    if step >= training.steps:
+        return Outcome(step, 0.0, None)
+
+    batches = strategy.distribute_datasets_from_function(
+        lambda context: make_batches(context, step * task.batches_per_step)
+    )
+    iterator = iter(batches)
+    run_steps = _compiled_steps(task, strategy, counter)
+    progress = Progress(training.steps, step, training.batch_size * task.batches_per_step)
+    sums: dict[str, float] = {}
+    summed = 0
+
+    def save() -> None:
+        if store.steps()[-1:] != [step]:
+            store.save(step, items, metadata)
+
+    try:
+        with _Signals() as signals:
+            while step < training.steps and signals.received is None:
+                count = _steps_to_next_event(step, training, logs)
+                totals, bad = run_steps(iterator, tf.constant(count, tf.int64))
+                if int(bad) >= 0:
+                    _raise_non_finite(int(counter.numpy()), task.guarded[int(bad)], store)
+                step += count
+                summed += count
+                for name, value in totals.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+                if _due(step, logs.log_every_steps) or step == training.steps:
+                    means = {name: value / summed for name, value in sums.items()}
+                    sums, summed = {}, 0
+                    progress.update(step, {name: means[name] for name in task.progress_metrics})
+                    rate = {"images_per_second": progress.images_per_second}
+                    run.scalars(step, {**means, **task.scalars(), **rate})
+                else:
+                    progress.update(step)
+                if _due(step, logs.image_every_steps):
+                    for name, pixels in task.pictures().items():
+                        run.image(step, name, pixels)
+                if _due(step, logs.checkpoint_every_steps):
+                    save()
+            save()
+    finally:
+        progress.close()
+        run.close()
+    return Outcome(step, progress.images_per_second, signals.received)
+
+
+def _compiled_steps(task: Task, strategy: tf.distribute.Strategy, counter: tf.Variable) -> Any:
+    """A graph that runs several steps, ends at the first that is not finite, and sums the metrics."""
+
+    def replica_step(step: tf.Tensor, batches: Sequence[Any]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        result = task.train_step(step, batches)
+        finite = tf.stack([tf.reduce_all(tf.math.is_finite(t)) for t in result.guarded])
+        return result.metrics, tf.cast(tf.logical_not(finite), tf.int32)
+
+    def one_step(iterator: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        batches = [next(iterator) for _ in range(task.batches_per_step)]
+        metrics, flags = strategy.run(replica_step, args=(counter.read_value(), batches))
+        total = tf.distribute.ReduceOp.SUM
+        metrics = {name: strategy.reduce(total, value, axis=None) for name, value in metrics.items()}
+        flags = strategy.reduce(total, flags, axis=None)
+        bad = tf.where(tf.reduce_any(flags > 0), tf.argmax(flags > 0, output_type=tf.int32), -1)
+        return metrics, bad
+
+    @tf.function
+    def run_steps(iterator: Any, count: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        totals, bad = one_step(iterator)
+        counter.assign_add(1)
+        done = tf.constant(1, tf.int64)
+        while done < count and bad < 0:
+            metrics, bad = one_step(iterator)
+            counter.assign_add(1)
+            totals = {name: totals[name] + metrics[name] for name in metrics}
+            done += 1
+        return totals, bad
+
+    return run_steps
+
+
+def _steps_to_next_event(step: int, training: TrainingConfig, logs: LoggingConfig) -> int:
+    """Steps of the next compiled call: up to the next log line, picture, checkpoint or the end."""
+    events = [training.steps]
+    for every in (logs.log_every_steps, logs.image_every_steps, logs.checkpoint_every_steps):
+        if every:
+            events.append((step // every + 1) * every)
+    return min(training.steps_per_call, min(events) - step)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _raise_non_finite(step: int, name: str, store: CheckpointStore) -> None:
+    kept = store.steps()
+    last = f"The last good checkpoint is {store.path(kept[-1])}" if kept else "There is no checkpoint yet"
+    raise NonFiniteError(
+        f"step {step}: the {name} is not finite; training stops. {last}. A lower learning rate is the usual cure."
+    )
+
+
+class _Signals:
+    """Notes SIGINT and SIGTERM instead of dying in the middle of a step; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for name in (signal.SIGINT, signal.SIGTERM):
+                self._before[name] = signal.signal(name, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+        logger.warning("%s: finishing the current steps and saving", self.received.name)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,150 @@
+"""The work directory of a run: its config, what it ran on, metrics, pictures, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from attennorm_tf.config import GanConfig, config_difference
+
+# Fields that may change between the parts of one run: they say how long it runs and what it prints, not what it learns.
+_MAY_CHANGE = ("training.steps:", "training.steps_per_call:", "training.strategy:", "logging.", "evaluation.")
+_PACKAGES = ("attennorm_tf", "tensorflow", "keras", "numpy", "ml_collections", "scikit-learn", "tensorflow-datasets")
+
+
+class RunDirectory:
+    """Files of one run.
+
+    `config.json` (resolved config), `environment.json` (versions, git commit), `metrics.jsonl`, `checkpoints/`,
+    `images/`, `tensorboard/`.
+
+    Args:
+        path: the work directory; made if it is not there.
+        tensorboard: whether `scalars` and `image` also write TensorBoard files.
+
+    Raises:
+        ValueError: the path is a file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], tensorboard: bool = True):
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"workdir: {self.path} is a file, expected a folder.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.checkpoints = self.path / "checkpoints"
+        self._tensorboard = tensorboard
+        self._writer: Any = None
+
+    def claim(self, config: GanConfig) -> None:
+        """Writes the config, or checks it against the one of the run that is already here.
+
+        Raises:
+            ValueError: another experiment lives here; the message lists every difference.
+        """
+        file = self.path / "config.json"
+        if file.exists():
+            try:
+                before = GanConfig.from_json(file.read_text(encoding="utf-8"))
+            except (ValueError, KeyError, AttributeError) as error:
+                raise ValueError(f"workdir: {file} cannot be read ({error}); use another --workdir.") from error
+            changed = [line for line in config_difference(before, config) if not line.startswith(_MAY_CHANGE)]
+            if changed:
+                raise ValueError(
+                    f"workdir: {self.path} holds another experiment; use another --workdir, or mend the config. "
+                    "Changed since its start:\n  " + "\n  ".join(changed)
+                )
+        write_text(file, config.to_json())
+        write_text(self.path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Appends one line to `metrics.jsonl` and writes TensorBoard scalars."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._tensorboard:
+            with self._summary_writer().as_default(step=step):
+                for name, value in values.items():
+                    tf.summary.scalar(name, value)
+            self._summary_writer().flush()
+
+    def forget_after(self, step: int) -> None:
+        """Drops lines of `metrics.jsonl` beyond `step`, which a resumed run will write again."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return
+        kept = []
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue  # a line torn by a kill
+        write_text(file, "".join(kept))
+
+    def image(self, step: int, name: str, pixels: Any) -> None:
+        """Writes a TensorBoard image from (H, W, 3) uint8."""
+        if self._tensorboard:
+            with self._summary_writer().as_default(step=step):
+                tf.summary.image(name, pixels[None])
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _summary_writer(self) -> Any:
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self.path / "tensorboard"))
+        return self._writer
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old text or the new one, never a part."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, devices and the git commit of the checkout, if it is one."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "devices": [device.device_type for device in tf.config.list_physical_devices()],
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
