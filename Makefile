@@ -25,10 +25,10 @@ PACKAGE := .package-$(shell (pwd; cat setup.cfg pyproject.toml) | cksum | cut -d
 find_python = for python in $(1); do "$$python" -c 'import ensurepip, sys, venv; \
 	sys.exit(not (3, $(2)) <= sys.version_info[:2] <= (3, $(3)))' > /dev/null 2>&1 && echo "$$python" && exit; done; exit 1
 
-PIP_FLAGS = --quiet --disable-pip-version-check
+PIP_FLAGS = -qq --disable-pip-version-check
 # $(call install_dependencies,ENVIRONMENT,LOCK): expects the shell variable `python`.
 define install_dependencies
-echo "Installing the pinned packages of requirements/$(2).txt into $(1) (once; about 1 GB, some minutes)"; \
+echo "Installing the pinned packages of requirements/$(2).txt into $(1) (once: a download of about 1 GB, some minutes)"; \
 rm -rf $(1) && "$$python" -m venv $(1) && \
 $(1)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements/build.txt && \
 $(1)/bin/python -m pip install $(PIP_FLAGS) --require-hashes --no-build-isolation -r requirements/$(2).txt
