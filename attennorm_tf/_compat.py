@@ -63,3 +63,8 @@ def add_weight(
         if aggregation is not None:
             options["aggregation"] = _AGGREGATION[aggregation]
     return layer.add_weight(**options)
+
+
+def raw_variable(weight: Any) -> tf.Variable:
+    """The `tf.Variable` of a Keras weight: what a `tf.Module` tracks and a graph captures."""
+    return weight if isinstance(weight, tf.Variable) else weight.value

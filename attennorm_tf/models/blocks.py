@@ -30,12 +30,8 @@ def build_named(layer: keras.layers.Layer, shape: Any) -> None:
 def double(images: Any) -> tf.Tensor:
     """Nearest-neighbour upsampling by two: (B, H, W, C) -> (B, 2 H, 2 W, C)."""
     dynamic = tf.shape(images)
-    _, height, width, channels = images.shape
-    height = dynamic[1] if height is None else height
-    width = dynamic[2] if width is None else width
-    images = tf.reshape(images, [-1, height, 1, width, 1, channels])
-    images = tf.broadcast_to(images, [dynamic[0], height, 2, width, 2, channels])
-    return tf.reshape(images, [-1, 2 * height, 2 * width, channels])
+    height, width = (dynamic[axis] if images.shape[axis] is None else images.shape[axis] for axis in (1, 2))
+    return tf.image.resize(images, [2 * height, 2 * width], method="nearest")
 
 
 def halve(images: Any) -> tf.Tensor:

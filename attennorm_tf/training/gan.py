@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Sequence
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
@@ -12,6 +13,7 @@ from attennorm_tf.layers.spectral_normalization import update_spectral_norms
 from attennorm_tf.losses import discriminator_hinge_loss, generator_hinge_loss
 from attennorm_tf.models import build_gan
 from attennorm_tf.replica_random import replica_integers, replica_normal, replica_position
+from attennorm_tf.training.gan_watch import GanWatch
 
 
 class Noise(NamedTuple):
@@ -142,6 +144,8 @@ class GanTask:
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.batches_per_step = training.discriminator_steps
+        self.progress_metrics = ("discriminator_loss", "generator_loss", "real_logit", "fake_logit")
+        self._watch = GanWatch(self, config.training.seed)
         self.guarded = guarded_names(self.discriminator, "discriminator") * self.batches_per_step
         self.guarded += guarded_names(self.generator, "generator")
 
@@ -154,6 +158,12 @@ class GanTask:
             "generator_optimizer": self.generator_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
         }
+
+    def scalars(self) -> dict[str, float]:
+        return self._watch.scalars()
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        return self._watch.pictures()
 
     @property
     def sampling_generator(self) -> Any:

@@ -7,12 +7,13 @@ import tensorflow as tf
 STRATEGIES = ("auto", "one_device", "mirrored")
 
 
-def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+def make_strategy(name: str = "auto", deterministic: bool = False) -> tf.distribute.Strategy:
     """The strategy that a run is distributed by.
 
     Args:
         name: "one_device": the first GPU, or the CPU; "mirrored": all GPUs of this machine, or, where there is none,
             all logical CPU devices; "auto": mirrored with more than one GPU, else one_device.
+        deterministic: make every TensorFlow operation of this process deterministic (bit-identical runs).
 
     Returns:
         A strategy.
@@ -22,13 +23,15 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     """
     if name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(map(repr, STRATEGIES))}; got {name!r}.")
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         return tf.distribute.MirroredStrategy([d.name for d in gpus or tf.config.list_logical_devices("CPU")])
     return tf.distribute.OneDeviceStrategy(gpus[0].name if gpus else "/cpu:0")
 
 
-def global_batch_must_divide(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+def check_global_batch(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Refuses a global batch that replicas cannot share equally.
 
     Raises:

@@ -1,0 +1,172 @@
+"""Images from a class-conditional generator."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, NamedTuple, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from attennorm_tf.config import GanConfig
+from attennorm_tf.models import ClassConditionalGenerator, build_gan
+from attennorm_tf.training.checkpointing import find_checkpoint, read_manifest, restore
+
+
+class LoadedGenerator(NamedTuple):
+    """A generator from a checkpoint, and what is known of it."""
+
+    generator: ClassConditionalGenerator
+    config: GanConfig
+    class_names: list[str]
+    step: int
+
+
+class Samples(NamedTuple):
+    """images (N, R, R, C) float32 in [-1, 1]; layouts (N, h, w, n) float32, or None where there are none."""
+
+    images: np.ndarray
+    layouts: np.ndarray | None
+
+
+def load_generator(checkpoint: str, average: bool = True) -> LoadedGenerator:
+    """The generator of a training run.
+
+    Args:
+        checkpoint: a work directory of `train.gan`, its `checkpoints` folder, or one checkpoint's folder.
+        average: the moving average of the weights (True) or the weights as trained.
+
+    Returns:
+        The built generator with the checkpoint's weights, the run's config, class names and step.
+
+    Raises:
+        CheckpointError: nothing there, damaged, or not of this kind.
+    """
+    path = find_checkpoint(checkpoint)
+    manifest = read_manifest(path)
+    facts = manifest["metadata"]
+    config = GanConfig.from_json(facts["config"])
+    generator, _ = build_gan(config.model, len(facts["class_names"]), facts["channels"])
+    use_average = average and config.training.ema_decay > 0
+    restore(path, {"average" if use_average else "generator": generator}, partial=True)
+    return LoadedGenerator(generator, config, list(facts["class_names"]), manifest["step"])
+
+
+def draw_latents(count: int, latent_dim: int, seed: int, truncation: float | None = None) -> np.ndarray:
+    """z ~ N(0, I), (count, latent_dim) float32; the first rows do not depend on `count`.
+
+    Args:
+        count: how many.
+        latent_dim: length of z.
+        seed: a non-negative int; the same numbers on every machine and stack.
+        truncation: values beyond +-truncation are drawn again (the truncation trick: less variety, cleaner images);
+            >= 0.01 (below, drawing again takes forever), or None for no limit.
+
+    Raises:
+        ValueError: `truncation` is below 0.01.
+    """
+    if truncation is not None and not truncation >= 0.01:
+        raise ValueError(f"truncation must be a number >= 0.01, got {truncation!r}.")
+    latents = np.empty((count, latent_dim), np.float32)
+    for row in range(count):
+        random = np.random.Generator(np.random.Philox(key=[seed, row]))
+        values = random.standard_normal(latent_dim)
+        if truncation is not None:
+            while (beyond := np.abs(values) > truncation).any():
+                values[beyond] = random.standard_normal(int(beyond.sum()))
+        latents[row] = values
+    return latents
+
+
+def sample(
+    generator: ClassConditionalGenerator,
+    latents: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int = 64,
+    with_layouts: bool = False,
+) -> Samples:
+    """Images for latents and labels, batch by batch, at inference (deterministic).
+
+    Args:
+        generator: built.
+        latents: (N, latent_dim).
+        labels: (N,) class ids or (N, K) soft class weights.
+        batch_size: images at a time.
+        with_layouts: also return the layouts of the attentive normalization.
+
+    Returns:
+        The samples.
+
+    Raises:
+        ValueError: labels out of range, or layouts asked of a generator without any.
+    """
+    images, layouts = [], []
+    for batch_images, batch_layouts in _batches(generator, latents, labels, batch_size, with_layouts):
+        images.append(batch_images)
+        layouts.append(batch_layouts)
+    return Samples(np.concatenate(images), np.concatenate(layouts) if with_layouts else None)
+
+
+def interpolate_classes(
+    generator: ClassConditionalGenerator,
+    latent: np.ndarray,
+    class_ids: Sequence[int],
+    steps: int = 8,
+    batch_size: int = 64,
+) -> Samples:
+    """Figure 8: from class to class with z fixed, blending the conditional batch normalization's statistics.
+
+    Args:
+        generator: built.
+        latent: (latent_dim,).
+        class_ids: two or more, visited in order.
+        steps: images from one class (included) to the next (excluded, but for the last), >= 1.
+        batch_size: images at a time.
+
+    Returns:
+        (len(class_ids) - 1) * steps + 1 images and, where the generator has any, their layouts.
+
+    Raises:
+        ValueError: fewer than two classes, a class id out of range, or steps < 1.
+    """
+    if len(class_ids) < 2 or steps < 1:
+        raise ValueError(f"class_ids must name two or more classes and steps be >= 1; got {class_ids}, {steps}.")
+    check_class_ids(class_ids, generator.num_classes)
+    corners = np.eye(generator.num_classes, dtype=np.float32)[list(class_ids)]
+    weights = [
+        (1 - share) * before + share * after
+        for before, after in zip(corners, corners[1:])
+        for share in np.arange(steps) / steps
+    ]
+    weights = np.stack([*weights, corners[-1]]).astype(np.float32)
+    latents = np.repeat(latent[None], len(weights), axis=0)
+    return sample(generator, latents, weights, batch_size, generator.attentive_normalization is not None)
+
+
+def check_class_ids(class_ids: Sequence[int], num_classes: int) -> None:
+    """Raises ValueError, naming the first class id outside [0, num_classes)."""
+    for class_id in class_ids:
+        if not 0 <= class_id < num_classes:
+            raise ValueError(f"classes must be in [0, {num_classes}), got {class_id}.")
+
+
+def _batches(
+    generator: ClassConditionalGenerator,
+    latents: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    with_layouts: bool,
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    labels = np.asarray(labels)
+    if labels.ndim == 1:
+        check_class_ids(labels.tolist(), generator.num_classes)
+        labels = labels.astype(np.int32)
+
+    @tf.function(reduce_retracing=True)
+    def infer(latents: Any, labels: Any) -> Any:
+        return generator([latents, labels], training=False, return_layout=with_layouts)
+
+    for start in range(0, len(latents), batch_size):
+        outputs = infer(
+            tf.constant(latents[start : start + batch_size]), tf.constant(labels[start : start + batch_size])
+        )
+        yield (outputs[0].numpy(), outputs[1].numpy()) if with_layouts else (outputs.numpy(), None)

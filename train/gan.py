@@ -1,0 +1,73 @@
+"""Trains a class-conditional GAN, then writes its pictures, scores and SavedModel.
+
+    python -m train.gan --config=train/configs/digits_attennorm.py --workdir=runs/digits [--config.training.steps=500]
+
+Any field of `attennorm_tf/config.py` can be set as `--config.<section>.<field>`. The same command resumes a run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from pathlib import Path
+
+import train.quiet  # noqa: F401  (first, before anything that imports TensorFlow)
+from absl import flags
+from ml_collections import config_flags
+from tensorflow import keras
+
+from attennorm_tf.cli.command import run_command
+from attennorm_tf.cli.gan_report import write_report
+from attennorm_tf.data import load_dataset
+from attennorm_tf.export import ExportError
+from attennorm_tf.inference import DigitsJudge
+from attennorm_tf.training import CheckpointError, GanTask, NonFiniteError, RunDirectory, make_strategy, run_training
+from attennorm_tf.training.run_directory import write_text
+from attennorm_tf.training.strategy import check_global_batch
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "experiment file with a get_config()")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder for the run's checkpoints, metrics and pictures")
+
+
+def main() -> int:
+    config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    config.validate()
+    data, training = config.data, config.training
+    dataset = load_dataset(data.name, root=data.root or None, split=data.split, skip_corrupt=data.skip_corrupt)
+    print(f"{config.name}: {dataset.num_examples} images, {dataset.num_classes} classes from {data.name}", flush=True)
+    strategy = make_strategy(training.strategy, training.deterministic)
+    check_global_batch(training.batch_size, strategy)
+    run = RunDirectory(workdir, config.logging.tensorboard)
+    run.claim(config)
+    keras.utils.set_random_seed(training.seed)
+    with strategy.scope():
+        task = GanTask(config, dataset.num_classes, dataset.channels)
+
+    judge = DigitsJudge(dataset, config.model.resolution) if config.evaluation.classifier else None
+    start = workdir / "scores_at_start.json"
+    if judge is not None and not start.exists():
+        scores = judge.score(task.sampling_generator, config.evaluation.num_samples)
+        write_text(start, json.dumps(scores._asdict()) + "\n")
+
+    outcome = run_training(
+        task, run, strategy, training, config.logging,
+        lambda context, first: dataset.batches(
+            resolution=config.model.resolution, batch_size=training.batch_size, seed=training.seed, start_step=first,
+            num_input_pipelines=context.num_input_pipelines, input_pipeline_id=context.input_pipeline_id,
+            replicas_per_pipeline=context.num_replicas_in_sync // context.num_input_pipelines,
+            horizontal_flip=data.horizontal_flip,
+        ),
+        {"config": config.to_json(), "class_names": list(dataset.class_names), "channels": dataset.channels},
+    )  # fmt: skip
+    if outcome.stopped_by is not None:
+        print(f"stopped by {outcome.stopped_by.name}, saved at step {outcome.step}; the same command goes on from there")
+        return 130 if outcome.stopped_by == signal.SIGINT else 0
+    print(write_report(workdir, config, judge))
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    flags.mark_flags_as_required(["config", "workdir"])
+    run_command(main, (CheckpointError, NonFiniteError, ExportError))
