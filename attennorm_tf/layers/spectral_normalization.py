@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any, Callable
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
 
 from attennorm_tf._compat import add_weight
+from attennorm_tf.layers._kernel_operations import check_layer, kernel_matrix, operation_with_sigma
 
 
 @keras.utils.register_keras_serializable(package="attennorm_tf")
@@ -74,7 +76,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         update_on_call: bool = True,
         **kwargs: Any,
     ) -> None:
-        _check_layer(layer)
+        check_layer(layer)
         if (
             isinstance(power_iterations, bool)
             or not isinstance(power_iterations, int)
@@ -104,7 +106,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         self.u = add_weight(
             self,
             "u",
-            (int(_matrix(self.layer).shape[-1]),),
+            (int(kernel_matrix(self.layer).shape[-1]),),
             _unit_normal,
             dtype="float32",
             trainable=False,
@@ -123,7 +125,7 @@ class SpectralNormalization(keras.layers.Wrapper):
                 self.u.assign(tf.where(tf.cast(training, tf.bool), self._next_u(), self.u))
             elif training:
                 self.update_spectral_vector()
-        return _operation(self.layer)(self.layer, inputs, self.sigma())
+        return operation_with_sigma(self.layer, inputs, self.sigma())
 
     def update_spectral_vector(self) -> None:
         """Replaces u by the result of `power_iterations` power iterations on the current kernel."""
@@ -137,13 +139,13 @@ class SpectralNormalization(keras.layers.Wrapper):
             Scalar, float32 (float64 for a float64 layer); differentiable in the kernel, u and v constant.
         """
         self._check_built()
-        matrix = _matrix(self.layer)  # (everything else, output channels) = W^T
+        matrix = kernel_matrix(self.layer)  # (everything else, output channels) = W^T
         projected = tf.linalg.matvec(matrix, tf.cast(self.u, matrix.dtype))
         v = tf.stop_gradient(projected / tf.maximum(tf.norm(projected), self.epsilon))
         return tf.maximum(tf.reduce_sum(v * projected), self.epsilon)
 
     def _next_u(self) -> tf.Tensor:
-        matrix = tf.stop_gradient(_matrix(self.layer))
+        matrix = tf.stop_gradient(kernel_matrix(self.layer))
         u = tf.cast(self.u, matrix.dtype)
         for _ in range(self.power_iterations):
             v = tf.linalg.matvec(matrix, u)
@@ -194,9 +196,30 @@ def update_spectral_norms(model: Any) -> None:
     Raises:
         ValueError: a wrapper inside has not been built.
     """
-    for part in tf.train.TrackableView(model).descendants():
+    for wrapper in _wrappers_inside(model):
+        wrapper.update_spectral_vector()
+
+
+def _wrappers_inside(model: Any) -> Iterator[SpectralNormalization]:
+    """Walks attributes and containers, as tf.Module.submodules does; Keras 3 has no public way to all layers.
+
+    (tf.train.TrackableView there misses what lists and dicts hold.)
+    """
+    seen: set[int] = set()
+    waiting = [model]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
         if isinstance(part, SpectralNormalization):
-            part.update_spectral_vector()
+            yield part
+        elif isinstance(part, keras.layers.Layer):
+            waiting.extend(vars(part).values())
+        elif isinstance(part, Mapping):
+            waiting.extend(part.values())
+        elif isinstance(part, (list, tuple, set)):
+            waiting.extend(part)
 
 
 def _unit_normal(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
@@ -204,131 +227,5 @@ def _unit_normal(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
     return tf.math.l2_normalize(keras.initializers.RandomNormal(stddev=1.0)(shape, dtype=dtype))
 
 
-def _matrix(layer: keras.layers.Layer) -> tf.Tensor:
-    """The stored kernel as (everything else, output channels), float32 (float64 if stored so)."""
-    if isinstance(layer, keras.layers.Embedding):
-        kernel = tf.convert_to_tensor(layer.embeddings)  # (K, d)
-    else:
-        kernel = tf.convert_to_tensor(layer.kernel)
-    if isinstance(layer, keras.layers.Conv2DTranspose):
-        kernel = tf.transpose(kernel, (0, 1, 3, 2))  # (h, w, out, in) -> (h, w, in, out)
-    kernel = tf.cast(kernel, tf.float64 if kernel.dtype == tf.float64 else tf.float32)
-    return tf.reshape(kernel, (-1, kernel.shape[-1]))
-
-
-def _normalized(layer: keras.layers.Layer, weight: Any, sigma: tf.Tensor) -> tf.Tensor:
-    """`weight / sigma` in the compute type of the layer, divided before it is rounded."""
-    return tf.cast(tf.cast(tf.convert_to_tensor(weight), sigma.dtype) / sigma, layer.compute_dtype)
-
-
-def _add_bias_and_activate(layer: keras.layers.Layer, outputs: tf.Tensor) -> tf.Tensor:
-    if layer.use_bias:
-        bias = tf.cast(tf.convert_to_tensor(layer.bias), outputs.dtype)
-        if getattr(layer, "data_format", "channels_last") == "channels_first":
-            bias = tf.reshape(bias, (-1, 1, 1))
-        outputs = outputs + bias
-    return outputs if layer.activation is None else layer.activation(outputs)
-
-
-def _dense(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) -> tf.Tensor:
-    inputs = tf.cast(inputs, layer.compute_dtype)
-    outputs = tf.tensordot(inputs, _normalized(layer, layer.kernel, sigma), 1)
-    return _add_bias_and_activate(layer, outputs)
-
-
-def _conv2d(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) -> tf.Tensor:
-    outputs = tf.nn.convolution(
-        tf.cast(inputs, layer.compute_dtype),
-        _normalized(layer, layer.kernel, sigma),
-        strides=list(layer.strides),
-        padding=layer.padding.upper(),
-        data_format=_TF_DATA_FORMATS[layer.data_format],
-        dilations=list(layer.dilation_rate),
-    )
-    return _add_bias_and_activate(layer, outputs)
-
-
-def _conv2d_transpose(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) -> tf.Tensor:
-    inputs = tf.cast(inputs, layer.compute_dtype)
-    dynamic = tf.shape(inputs)
-    first = 1 if layer.data_format == "channels_last" else 2  # first spatial axis
-    sizes: list[Any] = []
-    for axis in range(2):
-        length = inputs.shape[first + axis]
-        sizes.append(
-            _transposed_length(
-                dynamic[first + axis] if length is None else length,
-                layer.kernel_size[axis],
-                layer.strides[axis],
-                layer.dilation_rate[axis],
-                layer.padding,
-                None if layer.output_padding is None else layer.output_padding[axis],
-            )
-        )
-    batch = dynamic[0] if inputs.shape[0] is None else inputs.shape[0]
-    outputs = tf.nn.conv2d_transpose(
-        inputs,
-        _normalized(layer, layer.kernel, sigma),
-        [batch, *sizes, layer.filters] if first == 1 else [batch, layer.filters, *sizes],
-        strides=list(layer.strides),
-        padding=layer.padding.upper(),
-        data_format=_TF_DATA_FORMATS[layer.data_format],
-        dilations=list(layer.dilation_rate),
-    )
-    return _add_bias_and_activate(layer, outputs)
-
-
-def _transposed_length(
-    length: Any, kernel_size: int, stride: int, dilation: int, padding: str, output_padding: int | None
-) -> Any:
-    """Output size along one axis of a transposed convolution, as Keras defines it; int or scalar tensor."""
-    extent = (kernel_size - 1) * dilation + 1
-    if output_padding is None:
-        return length * stride + (max(extent - stride, 0) if padding == "valid" else 0)
-    margin = 0 if padding == "valid" else 2 * (extent // 2)
-    return (length - 1) * stride + extent - margin + output_padding
-
-
-def _embedding(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) -> tf.Tensor:
-    inputs = tf.convert_to_tensor(inputs)
-    if inputs.dtype not in (tf.int32, tf.int64):
-        inputs = tf.cast(inputs, tf.int32)
-    # Rows first: W / sigma is never formed for the classes that the batch does not hold.
-    return _normalized(layer, tf.gather(layer.embeddings, inputs), sigma)
-
-
-_TF_DATA_FORMATS = {"channels_last": "NHWC", "channels_first": "NCHW"}
-
-# A Conv2DTranspose is a Conv2D to Keras 2: the more special type comes first.
-_OPERATIONS: tuple[tuple[type, Callable[..., tf.Tensor]], ...] = (
-    (keras.layers.Dense, _dense),
-    (keras.layers.Conv2DTranspose, _conv2d_transpose),
-    (keras.layers.Conv2D, _conv2d),
-    (keras.layers.Embedding, _embedding),
-)
-
-
-def _operation(layer: keras.layers.Layer) -> Callable[..., tf.Tensor]:
-    return next(operation for kind, operation in _OPERATIONS if isinstance(layer, kind))
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _check_layer(layer: Any) -> None:
-    kind = next((kind for kind, _ in _OPERATIONS if isinstance(layer, kind)), None)
-    allowed = "Dense, Conv2D, Conv2DTranspose and Embedding"
-    if kind is None:
-        raise ValueError(f"layer of type {type(layer).__name__} cannot be normalized: allowed are {allowed}.")
-    for name in ("call", "__call__", "convolution_op"):
-        own = getattr(getattr(layer, name, None), "__func__", None)
-        if own is not getattr(kind, name, None):
-            raise ValueError(
-                f"layer of type {type(layer).__name__} overrides {kind.__name__}.{name}, which the "
-                f"wrapper would not run: allowed are {allowed}, and subclasses that compute as they do."
-            )
-    if getattr(layer, "quantization_mode", None) is not None or getattr(layer, "sparse", False):
-        raise ValueError(
-            f"layer {layer.name} is quantized or sparse; only plain {allowed} can be normalized."
-        )
