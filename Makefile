@@ -67,6 +67,7 @@ $(CLASSIC):
 	@touch $@
 
 install: .venv/$(PACKAGE)  ## make .venv with the pinned packages and this one, editable
+	@echo ".venv is ready"
 
 # A finished demo is kept under another name; an interrupted one goes on from its last checkpoint.
 demo: .venv/$(PACKAGE)  ## train the default experiment on real digits and show what it made
