@@ -14,7 +14,7 @@ from attennorm_tf.layers._regional_gradient import (
     layout_sums,
     moments_from_sums,
     normalize_regions,
-    pivot,
+    pixel_mean,
     region_sums,
     safe_sqrt,
 )
@@ -145,16 +145,13 @@ def regional_moments(
     x, s = _flatten(features), _flatten(layout)
     if across_batch:
         x, s = (tf.reshape(t, [1, -1, _size(t, 2)]) for t in (x, s))
-    g = pivot(x)
     context = tf.distribute.get_replica_context()
     shared = across_batch and context is not None and context.num_replicas_in_sync > 1
-    if shared:
-        # One pivot for all, or the replicas' sums could not be added.
-        g = tf.stop_gradient(context.all_reduce(tf.distribute.ReduceOp.MEAN, g))
 
     def total(sums: tf.Tensor) -> tf.Tensor:
         return context.all_reduce(tf.distribute.ReduceOp.SUM, sums) if shared else sums
 
+    g = pixel_mean(x, total)  # one pivot for all, or the replicas' sums could not be added
     about_layout = layout_sums(s, epsilon, total)
     moments = moments_from_sums(
         *(total(sums) for sums in region_sums(x - g, s, about_layout, statistics)),
@@ -200,7 +197,7 @@ def apply_regional_moments(
         _moment(m, features, layout, name) for m, name in ((mean, "mean"), (variance, "variance"))
     )
     x, s = _flatten(features), _flatten(layout)
-    g = pivot(x)
+    g = pixel_mean(x)
     slope = 1.0 / (safe_sqrt(variance) + epsilon)
     if scale is not None:
         slope = slope * _per_entity(scale)
