@@ -1,7 +1,7 @@
 """What `Dense`, `Conv2D`, `Conv2DTranspose` and `Embedding` compute, on a kernel other than the stored one.
 
-A Keras layer's own call reads its variable, and only private names could swap it. Its public attributes say all
-that is needed to compute the same here, one function per type.
+A Keras layer's own call reads its variable, and only private names could swap it. Its public attributes say
+all that is needed to compute the same here, one function per type.
 """
 
 from __future__ import annotations
