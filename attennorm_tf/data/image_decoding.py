@@ -5,7 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import io
 import os
-from typing import Callable, Sequence, TypeVar, Union
+from collections.abc import Sequence
+from typing import Callable, TypeVar, Union
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -44,8 +45,8 @@ def decode_image(
     """Decodes, crops the centre square and resizes.
 
     The first frame of an animation; turned upright by its EXIF orientation; 16-bit grey scaled to 8 bits;
-    transparent pixels over white; CMYK and palettes to RGB. Resizing is bilinear with antialiasing and rounds to
-    8 bits. The size is checked from the header, before any pixel is decoded.
+    transparent pixels over white; CMYK and palettes to RGB. Resizing is bilinear with antialiasing and rounds
+    to 8 bits. The size is checked from the header, before any pixel is decoded.
 
     Args:
         source: path, or the bytes of a file.
@@ -58,7 +59,7 @@ def decode_image(
         uint8 (resolution, resolution, channels).
 
     Raises:
-        UnreadableImageError: not one of PNG, JPEG, BMP, GIF, WebP; corrupt; truncated; too large; no such file.
+        UnreadableImageError: not PNG, JPEG, BMP, GIF or WebP; corrupt; truncated; too large; missing.
     """
     name = name or (source if isinstance(source, str) else "<bytes>")
     try:
@@ -68,7 +69,8 @@ def decode_image(
             width, height = image.size
             if width * height > max_pixels:
                 raise UnreadableImageError(
-                    f"cannot read image {name!r}: {width} x {height} pixels, more than max_pixels={max_pixels}."
+                    f"cannot read image {name!r}: {width} x {height} pixels, more than "
+                    f"max_pixels={max_pixels}."
                 )
             image = _to_8_bits(_centre_square(ImageOps.exif_transpose(image)), channels)
             if resolution is not None and image.size != (resolution, resolution):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import logging
-from typing import Callable, Sequence
+from collections.abc import Sequence
+from typing import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -82,8 +83,8 @@ class LabeledImages(abc.ABC):
         """One input pipeline's share of the global stream of batches.
 
         Global batch k is the same images in the same order whatever the number of pipelines and replicas, and
-        whether the stream began at step 0 or at k. Epochs follow each other within a batch, so `batch_size` may
-        exceed the number of examples. With a strategy:
+        whether the stream began at step 0 or at k. Epochs follow each other within a batch, so `batch_size`
+        may exceed the number of examples. With a strategy:
 
             strategy.distribute_datasets_from_function(lambda context: data.batches(
                 resolution=64, batch_size=256, seed=0, start_step=step,
@@ -98,7 +99,7 @@ class LabeledImages(abc.ABC):
             start_step: global step of the first batch, for exact resume.
             num_input_pipelines: number of workers that read.
             input_pipeline_id: this worker, in [0, num_input_pipelines).
-            replicas_per_pipeline: replicas fed by this worker; consecutive elements go to consecutive replicas.
+            replicas_per_pipeline: replicas fed by this worker; consecutive elements go to consecutive ones.
             horizontal_flip: mirror each image with probability 1/2, decided by its position in the stream.
             shuffle: a new permutation each epoch.
             repeat: endless; False: one epoch.
@@ -106,8 +107,8 @@ class LabeledImages(abc.ABC):
                 kept, replicas for which nothing is left get an element of zero images.
 
         Returns:
-            Elements (images, labels): float32 (b, resolution, resolution, channels) in [-1, 1] and int32 (b,),
-            b = batch_size / number of replicas.
+            Elements (images, labels): float32 (b, resolution, resolution, channels) in [-1, 1] and int32
+            (b,), b = batch_size / number of replicas.
 
         Raises:
             ValueError: an argument out of range, `batch_size` not divisible, no whole batch in the data set.
@@ -147,8 +148,9 @@ class LabeledImages(abc.ABC):
         """The first `limit` examples (default all) in the order of the data set.
 
         Returns:
-            images float32 (n, resolution, resolution, channels) in [-1, 1], labels int32 (n,). To stream instead:
-            `batches(shuffle=False, repeat=False, drop_remainder=False, ...)` gives the same in the same order.
+            images float32 (n, resolution, resolution, channels) in [-1, 1], labels int32 (n,). To stream
+            instead: `batches(shuffle=False, repeat=False, drop_remainder=False, ...)` gives the same in the
+            same order.
         """
 
     @abc.abstractmethod
@@ -162,8 +164,8 @@ class IndexedImages(LabeledImages):
     Args:
         name: see `LabeledImages`.
         labels: int (N,).
-        decode: (indices (b,), resolution) -> (b, resolution, resolution, channels), uint8 in [0, 255] or float32
-            in [-1, 1].
+        decode: (indices (b,), resolution) -> (b, resolution, resolution, channels), uint8 in [0, 255] or
+            float32 in [-1, 1].
         bytes_per_value: 1 or 4, of what `decode` returns.
         cache_bytes: the data set is kept decoded in memory while it takes at most this much.
         **attributes: the rest of `LabeledImages`.

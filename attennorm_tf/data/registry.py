@@ -32,8 +32,9 @@ def load_dataset(
     """Opens a data set of labelled images.
 
     Args:
-        name: "digits" (ships with scikit-learn), "image_folder" (class folders under `root`), or "tfds:<name>"
-            (any classification data set of TensorFlow Datasets, e.g. "tfds:cifar10" or "tfds:mnist:3.0.1").
+        name: "digits" (ships with scikit-learn), "image_folder" (class folders under `root`), or
+            "tfds:<name>" (any classification data set of TensorFlow Datasets, e.g. "tfds:cifar10" or
+            "tfds:mnist:3.0.1").
         root: the folder of an image_folder; the data_dir of tfds (None: its default); unused by digits.
         split: "train", "test", or what the data set offers (tfds: also slices as "train[:90%]").
         channels: 1 or 3; None takes the data set's own (image_folder: 3).

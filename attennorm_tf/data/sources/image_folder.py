@@ -19,12 +19,12 @@ _logger = logging.getLogger(__name__)
 
 
 def load(request: DatasetRequest) -> LabeledImages:
-    """root/<class>/<images>, or root/<split>/<class>/<images> where a folder of the split's name holds folders.
+    """root/<class>/<images>, or root/<split>/<class>/<images> where root/<split> is a folder of folders.
 
-    Classes are the folders in order of their names (by code point: "10" before "2"); files likewise. Hidden files
-    and folders, folders within class folders, and files that do not end in .png, .jpg, .jpeg, .bmp, .gif or .webp
-    (Thumbs.db, notes) are passed over, and counted in the log. Symbolic links are followed; a broken one is an
-    unreadable image.
+    Classes are the folders in order of their names (by code point: "10" before "2"); files likewise. Hidden
+    files and folders, folders within class folders, and files that do not end in .png, .jpg, .jpeg, .bmp,
+    .gif or .webp (Thumbs.db, notes) are passed over, and counted in the log. Symbolic links are followed; a
+    broken one is an unreadable image.
 
     Listing costs one pass over the directory. With skip_corrupt every file is also decoded once, on all cores
     (about 20,000 images of 32x32 or 200 photographs of 12 Mpixel a second and core), so that the
@@ -73,8 +73,8 @@ def _class_root(request: DatasetRequest) -> str:
         return split_root
     if request.split != "train":
         raise ValueError(
-            f"image folder {root!r} has no split folder {request.split!r}; without split folders all images are "
-            "the split 'train'."
+            f"image folder {root!r} has no split folder {request.split!r}; without split folders all "
+            "images are the split 'train'."
         )
     return root
 
@@ -106,8 +106,8 @@ def _list_images(root: str) -> tuple[list[str], list[str], list[int]]:
         labels += [label] * len(files)
     if len(class_names) == 1:
         raise ValueError(
-            f"image folder {root!r} holds one class only, {class_names[0]!r}; class-conditional training needs "
-            "at least two."
+            f"image folder {root!r} holds one class only, {class_names[0]!r}; class-conditional training "
+            "needs at least two."
         )
     if ignored:
         _logger.warning("image folder %s: passed over %d entries that are not images.", root, ignored)

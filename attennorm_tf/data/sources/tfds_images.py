@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
@@ -26,10 +26,10 @@ _logger = logging.getLogger(__name__)
 def load(request: DatasetRequest) -> LabeledImages:
     """A split whose features hold one image and one class label.
 
-    A data set of at most 256 MiB of encoded images is held in memory, and resumes at any step at once. A larger
-    one is read in the order of its files, one after the other, and shuffled in blocks of about 256 MiB of encoded
-    images (TFDS has shuffled most data sets once when it wrote them); resuming skips records within the epoch
-    without decoding them. Every worker reads every record and decodes its own.
+    A data set of at most 256 MiB of encoded images is held in memory, and resumes at any step at once. A
+    larger one is read in the order of its files, one after the other, and shuffled in blocks of about 256 MiB
+    of encoded images (TFDS has shuffled most data sets once when it wrote them); resuming skips records
+    within the epoch without decoding them. Every worker reads every record and decodes its own.
     """
     builder = _builder(request)
     image_key, label_key = _classification_keys(request.name, builder.info)
@@ -136,7 +136,8 @@ class StreamedImages(LabeledImages):
 
         def shuffled(block: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
             count = tf.shape(rows[0], out_type=tf.int64)[0]
-            # Every block of every epoch has a permutation of its own, as if it were an epoch of `count` examples.
+            # Every block of every epoch has a permutation of its own, as if it were an epoch of `count`
+            # examples.
             positions = (epoch * num_blocks + block) * count + tf.range(count)
             order = shuffled_examples(positions, count, plan.seed)
             return tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, order) for column in rows))
@@ -144,7 +145,7 @@ class StreamedImages(LabeledImages):
         blocks = self._records.skip(first_block * size).batch(size).enumerate(first_block)
         return blocks.flat_map(lambda block, rows: shuffled(block, rows)).skip(rest)
 
-    def _decoded(self, resolution: int):
+    def _decoded(self, resolution: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
         def decode_all(encoded: np.ndarray, names: np.ndarray) -> np.ndarray:
             def one(row: tuple[bytes, bytes]) -> np.ndarray:
                 return decode_image(
@@ -188,8 +189,8 @@ def _builder(request: DatasetRequest) -> Any:
     if not builder.is_prepared():
         if not request.download:
             raise ValueError(
-                f"data set {request.name!r} is not prepared in {str(builder.data_dir)!r}: pass download=True to "
-                f"fetch it, or run `tfds build {request.argument}`."
+                f"data set {request.name!r} is not prepared in {str(builder.data_dir)!r}: pass download=True "
+                f"to fetch it, or run `tfds build {request.argument}`."
             )
         builder.download_and_prepare()
     return builder
@@ -208,8 +209,9 @@ def _classification_keys(name: str, info: Any) -> tuple[str, str]:
         labels = [label_key] if label_key in labels else labels
     if len(images) != 1 or len(labels) != 1:
         raise ValueError(
-            f"data set {name!r} is not a classification data set: expected one Image and one ClassLabel feature, "
-            f"found {sorted(features) or type(info.features).__name__} with images {images} and labels {labels}."
+            f"data set {name!r} is not a classification data set: expected one Image and one ClassLabel "
+            f"feature, found {sorted(features) or type(info.features).__name__} with images {images} and "
+            f"labels {labels}."
         )
     if np.dtype(features[images[0]].np_dtype) != np.uint8:
         raise ValueError(
