@@ -4,13 +4,11 @@ An experiment file (`train/configs/*.py`) has a `get_config()` that returns a `G
 fields changed; any field can be set on the command line (`--config.training.steps=500`).
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: config_flags reads the types of the fields to parse the command line.
 import dataclasses
 import json
-from typing import Any
-
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -159,7 +157,7 @@ class GanConfig:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> GanConfig:
+    def from_json(cls, text: str) -> "GanConfig":
         """The inverse of `to_json`; unknown fields are a ValueError."""
         values = json.loads(text)
         sections = {f.name: f.default_factory for f in dataclasses.fields(cls) if f.name != "name"}
@@ -221,6 +219,15 @@ def gan_preset_config(preset: str, **model: Any) -> GanConfig:
         _filled(getattr(config, section), section, fields)
     _filled(config.model, "model", model)
     return config
+
+
+def field_names() -> list[str]:
+    """Every field as it is spelt on the command line: "training.steps", ..."""
+    names = ["name"]
+    for section in dataclasses.fields(GanConfig):
+        if dataclasses.is_dataclass(section.type):
+            names += [f"{section.name}.{entry.name}" for entry in dataclasses.fields(section.type)]
+    return names
 
 
 def config_difference(old: GanConfig, new: GanConfig) -> list[str]:

@@ -19,6 +19,7 @@ from tensorflow import keras
 
 from attennorm_tf.cli.command import run_command
 from attennorm_tf.cli.gan_report import write_report
+from attennorm_tf.config import field_names
 from attennorm_tf.data import load_dataset
 from attennorm_tf.export import ExportError
 from attennorm_tf.inference import DigitsJudge
@@ -70,4 +71,4 @@ def main() -> int:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     flags.mark_flags_as_required(["config", "workdir"])
-    run_command(main, (CheckpointError, NonFiniteError, ExportError))
+    run_command(main, (CheckpointError, NonFiniteError, ExportError), field_names())

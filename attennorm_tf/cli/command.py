@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import sys
 from typing import Any, Callable, Sequence
 
 from absl import app, logging
 
 
-def run_command(main: Callable[[], int | None], usage_errors: tuple[type[BaseException], ...]) -> None:
+def run_command(
+    main: Callable[[], int | None],
+    usage_errors: tuple[type[BaseException], ...] = (),
+    config_fields: Sequence[str] = (),
+) -> None:
     """Parses flags, runs `main`, and ends the process.
 
     Exit codes: 0 done, 1 the command could not do what was asked (one line says why), 130 interrupted.
@@ -16,7 +22,16 @@ def run_command(main: Callable[[], int | None], usage_errors: tuple[type[BaseExc
     Args:
         main: the command; its return value is the exit code (None: 0).
         usage_errors: exceptions that are a message to the user, not a defect of the program.
+        config_fields: fields that `--config.<field>` may name, where the command has a `--config`.
     """
+
+    def parse(arguments: Sequence[str]) -> Any:
+        try:
+            _check_config_fields(arguments, config_fields)
+            return app.parse_flags_with_usage(list(arguments))
+        except (ValueError, KeyError, AttributeError, TypeError, OSError, ImportError, SyntaxError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
 
     def guarded(arguments: Sequence[str]) -> Any:
         try:
@@ -31,4 +46,14 @@ def run_command(main: Callable[[], int | None], usage_errors: tuple[type[BaseExc
             return 1
 
     logging.use_python_logging(quiet=True)
-    app.run(guarded)
+    app.run(guarded, flags_parser=parse)
+
+
+def _check_config_fields(arguments: Sequence[str], fields: Sequence[str]) -> None:
+    """Refuses a misspelt `--config.<field>` with the nearest right one; the flag library shows a traceback."""
+    for argument in arguments[1:]:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        if match and match.group(1) not in fields:
+            near = difflib.get_close_matches(match.group(1), fields, n=1)
+            hint = f"did you mean --config.{near[0]}?" if near else "see attennorm_tf/config.py for all fields."
+            raise ValueError(f"--config.{match.group(1)} is not a field; {hint}")
