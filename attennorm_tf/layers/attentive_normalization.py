@@ -62,7 +62,8 @@ def sample_positions(shape: Any, count: int, seed: Any) -> tf.Tensor:
     batch, positions = shape
 
     def without_replacement() -> tf.Tensor:
-        return tf.math.top_k(replica_uniform([batch, positions], seed), count, sorted=False).indices
+        # Sorted: the order decides which entity gets which place, and XLA's unsorted order is another one.
+        return tf.math.top_k(replica_uniform([batch, positions], seed), count).indices
 
     def with_replacement() -> tf.Tensor:
         places = tf.cast(positions, tf.float32)
