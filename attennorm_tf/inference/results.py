@@ -36,7 +36,7 @@ class DigitsJudge:
         if dataset.name != "digits":
             raise ValueError(f"evaluation.classifier: 'digits' judges data.name 'digits' only; got {dataset.name!r}.")
         self._classifier = train_digits_classifier(resolution=resolution)
-        self._real, _ = dataset.arrays(resolution)
+        self._real = self._classifier.moments(dataset.arrays(resolution)[0])
         self.test_accuracy = float(self._classifier.test_accuracy)
 
     def score(self, generator: Any, num_samples: int, seed: int = 0) -> Scores:

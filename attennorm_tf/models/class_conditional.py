@@ -142,21 +142,17 @@ class ClassConditionalGenerator(keras.Model):
         if spectral_normalization:
             dense = SpectralNormalization(dense, update_on_call=False, name="dense")
         self.dense = dense
-        self.blocks = []
+        self._num_blocks = len(blocks)
         self.self_attention = None
         self._attention_index = sizes.index(attention_size)
-        for index, block in enumerate(blocks):
+        for index, multiple in enumerate(blocks):
             here = index == self._attention_index and attention == "attentive_normalization"
-            self.blocks.append(
-                UpBlock(
-                    scaled(block, width),
-                    num_classes,
-                    spectral_normalization,
-                    synchronized,
-                    dict(attention_options or {}) if here else None,
-                    name=f"block{index + 1}",
-                )
+            name = f"block{index + 1}"
+            options = dict(attention_options or {}) if here else None
+            block = UpBlock(
+                scaled(multiple, width), num_classes, spectral_normalization, synchronized, options, name=name
             )
+            setattr(self, name, block)
         if attention == "self_attention":
             self.self_attention = SelfAttention(
                 spectral_normalization=spectral_normalization, name="self_attention"
@@ -203,6 +199,11 @@ class ClassConditionalGenerator(keras.Model):
         return (images, layout) if return_layout else images
 
     @property
+    def blocks(self) -> list[UpBlock]:
+        """The up blocks in order. Each is an attribute of its own: Keras 3 hides lists from tf.train.Checkpoint."""
+        return [getattr(self, f"block{index + 1}") for index in range(self._num_blocks)]
+
+    @property
     def attentive_normalization(self) -> Any:
         """The generator's `AttentiveNormalization` layer, or None."""
         block = self.blocks[self._attention_index]
@@ -220,7 +221,7 @@ class ClassConditionalGenerator(keras.Model):
         return cls(**config)
 
     def get_build_config(self) -> dict[str, Any]:
-        return {}
+        return {"resolution": self.resolution}  # all is known; an empty dict would mean "not built"
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         self.build()

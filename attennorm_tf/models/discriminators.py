@@ -102,25 +102,25 @@ class ClassConditionalDiscriminator(keras.Model):
 
         table = CONCAT_BLOCKS if conditioning == "concat" else PROJECTION_BLOCKS
         self._concat_after = CONCAT_AFTER[resolution] if conditioning == "concat" else None
-        self.blocks = []
+        self._num_blocks = len(table[resolution])
         inputs = channels
-        for index, (block, downsample) in enumerate(table[resolution]):
+        for index, (multiple, downsample) in enumerate(table[resolution]):
             if index == self._concat_after:
                 inputs += embedding_dim
-            filters = scaled(block, width)
+            filters = scaled(multiple, width)
             here = index == attention_block - 1 and attention == "attentive_normalization"
-            self.blocks.append(
-                DownBlock(
-                    filters,
-                    filters if hidden_width == "wide" or index == 0 else inputs,
-                    first=index == 0,
-                    downsample=downsample,
-                    learned_shortcut=downsample or inputs != filters,
-                    spectral_normalization=spectral_normalization,
-                    attention_options=dict(attention_options or {}) if here else None,
-                    name=f"block{index + 1}",
-                )
+            name = f"block{index + 1}"
+            block = DownBlock(
+                filters,
+                filters if hidden_width == "wide" or index == 0 else inputs,
+                first=index == 0,
+                downsample=downsample,
+                learned_shortcut=downsample or inputs != filters,
+                spectral_normalization=spectral_normalization,
+                attention_options=dict(attention_options or {}) if here else None,
+                name=name,
             )
+            setattr(self, name, block)
             inputs = filters
         self.self_attention = None
         if attention == "self_attention":
@@ -177,6 +177,11 @@ class ClassConditionalDiscriminator(keras.Model):
             logits += tf.reduce_sum(pooled * self._embed(labels), axis=1, keepdims=True)
         return tf.cast(logits, tf.float32)
 
+    @property
+    def blocks(self) -> list[DownBlock]:
+        """The down blocks in order. Each is an attribute of its own: Keras 3 hides lists from tf.train.Checkpoint."""
+        return [getattr(self, f"block{index + 1}") for index in range(self._num_blocks)]
+
     def _embed(self, labels: tf.Tensor) -> tf.Tensor:
         """(B, embedding_dim); soft class weights blend the rows of the table."""
         if labels.dtype.is_floating:
@@ -202,7 +207,7 @@ class ClassConditionalDiscriminator(keras.Model):
         return cls(**config)
 
     def get_build_config(self) -> dict[str, Any]:
-        return {}
+        return {"resolution": self.resolution}  # all is known; an empty dict would mean "not built"
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         self.build()
