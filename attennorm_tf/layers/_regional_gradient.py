@@ -4,14 +4,13 @@ Maps are flattened here: features `X` are (b, p, c), the layout `S` is (b, p, n)
 an entity knows about a channel is (b, n, c); the five-dimensional tensor of Algorithm 1 never exists.
 
 Why not `sum S^2 X^2 - 2 mean sum S X + p mean^2`: it cancels to nothing when |mean| >> std or when an entity
-owns nearly all pixels. So a pivot g, close to the channel's mean, is subtracted first, Y = X - g, and with
-`sbar` the mean of S over the pixels and `Sc = S - sbar` the masked map is split into parts whose sums of squares
-only add up:
+owns nearly all pixels. So a pivot g, the channel's mean, is subtracted first, Y = X - g, and with s0 the mean
+of S over the pixels and Sc = S - s0 the masked map is split into parts that do not cancel:
 
     S X - mean = (S Y - mean_p(S Y)) + g Sc + (mean_p(S X) - mean)
     sum (S X - mean)^2 = sum (S Y)^2 - (sum S Y)^2 / p + 2 g sum S Sc Y + g^2 sum Sc^2 + (mean q)^2 / p
 
-with q = p - cnt = sum (1 - S) - epsilon. The pivot drops out of the result, so it is a constant to the gradient.
+with q = p - cnt = sum (1 - S) - epsilon. Pivots drop out of the result, so they are constants to the gradient.
 """
 
 from __future__ import annotations
@@ -20,8 +19,15 @@ from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
+# Adds up what several replicas hold; the identity where there is one.
+Total = Callable[[tf.Tensor], tf.Tensor]
+Gradient = Callable[[tf.Tensor], tuple]
+# Maps so small that an entity's upstream gradient may be constant: its mean is taken off first.
+FEW_PIXELS = 16
+
+
 class LayoutSums(NamedTuple):
-    """What the layout alone contributes. Everything is summed from `centred`, which keeps it exact near 0 and 1."""
+    """What the layout alone contributes, summed from `centred`: exact for S near 0 and near 1 alike."""
 
     pixels: tf.Tensor  # p, scalar
     level: tf.Tensor  # s0, (b, 1, n)
@@ -37,11 +43,20 @@ class Moments(NamedTuple):
     """Statistics of each entity in each channel, (b or 1, n, c)."""
 
     mean: tf.Tensor
-    difference: tf.Tensor  # mean - pivot, computed without subtracting them
     variance: tf.Tensor
+    difference: tf.Tensor  # mean - pivot, computed without subtracting them
 
 
-def pixel_mean(maps: tf.Tensor, total: Callable[[tf.Tensor], tf.Tensor] = tf.identity) -> tf.Tensor:
+class LocalPivot(NamedTuple):
+    """A pivot for each entity instead of one for all: Y - c_k = residual + (pivot - c_k)."""
+
+    entity: tf.Tensor  # c_k, about the entity's mean of Y, (b, n, c)
+    pivot: tf.Tensor  # mu, mean of c_k weighted by the layout, (b, p, c)
+    residual: tf.Tensor  # Z = Y - mu, (b, p, c)
+    delta: tf.Tensor  # the entity's mean of Y minus c_k, (b, n, c)
+
+
+def pixel_mean(maps: tf.Tensor, total: Total = tf.identity) -> tf.Tensor:
     """Mean over the pixels, (b, 1, c), good enough for a pivot, hence constant to the gradient.
 
     A matrix product: on a CPU a third of the time of `reduce_mean`, which sums over a middle axis.
@@ -59,9 +74,7 @@ def safe_sqrt(variance: tf.Tensor) -> tf.Tensor:
     )
 
 
-def layout_sums(
-    layout: tf.Tensor, epsilon: float, total: Callable[[tf.Tensor], tf.Tensor] = tf.identity
-) -> LayoutSums:
+def layout_sums(layout: tf.Tensor, epsilon: float, total: Total = tf.identity) -> LayoutSums:
     """Sums over the pixels of a layout (b, p, n); `total` adds up what several replicas hold."""
     pixels = total(tf.cast(tf.shape(layout)[1], layout.dtype))
     level = pixel_mean(layout, total)
@@ -75,44 +88,74 @@ def layout_sums(
     return LayoutSums(pixels, level, centred, residue, owned, owned + epsilon, rest - epsilon, spread)
 
 
-def region_sums(
-    y: tf.Tensor, layout: tf.Tensor, about_layout: LayoutSums, statistics: str
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What the moments are made of, from centred features Y (b, p, c); each sum (b, n, c).
-
-    algorithm1: sum S Y, sum S^2 Y^2, sum S Sc Y. weighted: sum S Y, sum S Y^2, and 0.
-    """
-    if statistics == "weighted":
-        first = tf.linalg.matmul(layout, y, transpose_a=True)
-        return first, tf.linalg.matmul(layout, y * y, transpose_a=True), tf.zeros_like(first)
-    first = tf.linalg.matmul(layout, y, transpose_a=True)
-    second = tf.linalg.matmul(layout * layout, y * y, transpose_a=True)
-    return first, second, tf.linalg.matmul(layout * about_layout.centred, y, transpose_a=True)
-
-
-def moments_from_sums(
-    first: tf.Tensor,
-    second: tf.Tensor,
-    cross: tf.Tensor,
-    g: tf.Tensor,
-    about_layout: LayoutSums,
-    epsilon: float,
-    statistics: str,
+def algorithm1_moments(
+    first: tf.Tensor, second: tf.Tensor, cross: tf.Tensor, g: tf.Tensor, sums: LayoutSums, epsilon: float
 ) -> Moments:
-    """Moments from the sums of `region_sums` and the pivot g (b, 1, c)."""
-    pixels, count = about_layout.pixels, about_layout.count
-    difference = (first - g * epsilon) / count
-    mean = (first + g * about_layout.total) / count
+    """Moments from sum S Y, sum S^2 Y^2, sum S (S - s0) Y, each (b, n, c), and the pivot g (b, 1, c)."""
+    pixels, count = sums.pixels, sums.count
+    mean = (first + g * sums.total) / count
+    deviation = (  # the module docstring's expansion
+        second
+        - tf.square(first) / pixels
+        + g * (2.0 * (cross - first * (sums.residue / pixels)) + g * sums.spread)
+        + tf.square(mean * sums.count_rest) / pixels
+    )
+    variance = tf.maximum(deviation, tf.zeros_like(deviation)) / count
+    return Moments(mean, variance, (first - g * epsilon) / count)
+
+
+def weighted_moments(
+    y: tf.Tensor,
+    layout: tf.Tensor,
+    g: tf.Tensor,
+    sums: LayoutSums,
+    epsilon: float,
+    total: Total = tf.identity,
+) -> tuple[Moments, LocalPivot]:
+    """Layout-weighted moments, from centred features Y (b, p, c).
+
+    The variance within a region may be far smaller than that between regions, so each entity has a pivot c_k of
+    its own. With weights w_j = S_j / sum_j S_j, mu = sum_j w_j c_j and q = sum_j w_j c_j^2 - mu^2:
+
+        sum_p S_k (mu - c_k)^2 = sum_j (sum_p S_k w_j) (c_j - c_k)^2 - sum_p S_k q
+
+    For a hard layout both terms are exactly 0, in floating point too.
+    """
+    owners = tf.reduce_sum(layout, axis=2, keepdims=True)
+    shares = tf.fill(tf.shape(layout), 1.0 / tf.cast(tf.shape(layout)[2], layout.dtype))
+    weights = tf.where(owners > 0, layout / tf.where(owners > 0, owners, tf.ones_like(owners)), shares)
+    first = total(tf.linalg.matmul(layout, y, transpose_a=True))
+    c = tf.stop_gradient(tf.math.divide_no_nan(first, sums.total))
+    mu = tf.linalg.matmul(weights, c)
+    z = y - mu
+    between = tf.linalg.matmul(weights, c * c) - mu * mu
+    overlap = total(tf.linalg.matmul(layout, weights, transpose_a=True))  # (b, n, n)
+    overlap = tf.linalg.set_diag(overlap, tf.zeros_like(overlap[..., 0]))
+    shared = tf.reduce_sum(overlap, axis=2, keepdims=True)
+    to_others = tf.linalg.matmul(overlap, c)
+    apart = tf.linalg.matmul(overlap, c * c) - 2.0 * c * to_others + c * c * shared
+    residues = total(tf.linalg.matmul(layout, z, transpose_a=True))
+    squares = total(tf.linalg.matmul(layout, z * (z + 2.0 * mu) - between, transpose_a=True))
+    miss = residues + to_others - c * shared  # sum S_k (Y - c_k)
+    delta = (miss - epsilon * (g + c)) / sums.count
+    deviation = squares - 2.0 * c * residues + apart + delta * (delta * sums.total - 2.0 * miss)
+    variance = tf.maximum(deviation, tf.zeros_like(deviation)) / sums.count
+    return Moments(g + c + delta, variance, c + delta), LocalPivot(c, mu, z, delta)
+
+
+def moments(
+    features: tf.Tensor, layout: tf.Tensor, epsilon: float, statistics: str, total: Total = tf.identity
+) -> Moments:
+    """Moments of (b, p, c) features in the regions of a (b, p, n) layout, by differentiable operations."""
+    g = pixel_mean(features, total)
+    y = features - g
+    sums = layout_sums(layout, epsilon, total)
     if statistics == "weighted":
-        deviation = second + difference * (difference * about_layout.total - 2.0 * first)
-    else:  # the module docstring's expansion
-        deviation = (
-            second
-            - tf.square(first) / pixels
-            + g * (2.0 * (cross - first * about_layout.residue / pixels) + g * about_layout.spread)
-            + tf.square(mean * about_layout.count_rest) / pixels
-        )
-    return Moments(mean, difference, tf.maximum(deviation, tf.zeros_like(deviation)) / count)
+        return weighted_moments(y, layout, g, sums, epsilon, total)[0]
+    both = tf.concat([layout, layout * sums.centred], axis=2)
+    first, cross = tf.split(tf.linalg.matmul(both, y, transpose_a=True), 2, axis=1)
+    second = tf.linalg.matmul(layout * layout, y * y, transpose_a=True)
+    return algorithm1_moments(total(first), total(second), total(cross), g, sums, epsilon)
 
 
 def _reduce_like(gradient: tf.Tensor, parameter: tf.Tensor) -> tf.Tensor:
@@ -154,108 +197,135 @@ def normalize_regions(
     return fused(features, layout, beta, alpha)
 
 
-def _affine_gradients(moments, std, slope, epsilon, d_slope_sum, d_intercept):
-    """Gradients of the variance and of beta, (b, n, c); that of alpha is `d_intercept`."""
-    d_slope = d_slope_sum - moments.difference * d_intercept
-    inverse = 1.0 / (std + epsilon)
-    d_std = -d_slope * slope * inverse
-    positive = std > 0
-    d_variance = tf.where(positive, d_std / (2.0 * tf.where(positive, std, tf.ones_like(std))), 0.0)
-    return d_variance, d_slope * inverse
+def _centre_upstream(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Upstream gradient less a pivot (b, 1, c), and the pivot; unchanged and 0 where many pixels make it needless.
+
+    slope * (upstream - its mean) cancels to epsilon * upstream in an entity that sees one value only, and there
+    the slope may be 1 / epsilon.
+    """
+    pixels = upstream.shape[1]
+    if pixels is None or pixels > FEW_PIXELS:
+        return upstream, tf.zeros([], upstream.dtype)
+    pivot = pixel_mean(upstream)
+    return upstream - pivot, pivot
 
 
-def _algorithm1(x, s, beta, alpha, epsilon):
+def _channel_sum(per_channel: tf.Tensor) -> tf.Tensor:
+    """(b, n, c) -> (b, 1, n)."""
+    return tf.linalg.matrix_transpose(tf.reduce_sum(per_channel, axis=2, keepdims=True))
+
+
+def _algorithm1(
+    x: tf.Tensor, s: tf.Tensor, beta: tf.Tensor, alpha: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, Gradient]:
+    """Output and gradient function for the statistics of Algorithm 1.
+
+    Products of one matrix are joined: on a CPU a product 32 wide costs hardly more than one 16 wide.
+    """
     g = pixel_mean(x)
     y = x - g
     yy = y * y
     sums = layout_sums(s, epsilon)
-    s_sc = s * sums.centred
     s_s = s * s
-    first = tf.linalg.matmul(s, y, transpose_a=True)
-    cross = tf.linalg.matmul(s_sc, y, transpose_a=True)
+    both = tf.concat([s, s * sums.centred], axis=2)
+    first, cross = tf.split(tf.linalg.matmul(both, y, transpose_a=True), 2, axis=1)
     second = tf.linalg.matmul(s_s, yy, transpose_a=True)
-    moments = moments_from_sums(first, second, cross, g, sums, epsilon, "algorithm1")
-    std = safe_sqrt(moments.variance)
-    slope = beta / (std + epsilon)
-    intercept = alpha - moments.difference * slope
+    mean, variance, difference = algorithm1_moments(first, second, cross, g, sums, epsilon)
+    std = safe_sqrt(variance)
+    inverse = 1.0 / (std + epsilon)
+    slope = beta * inverse
+    intercept = alpha - difference * slope
     s_slope = tf.linalg.matmul(s, slope)
     out = y * s_slope + tf.linalg.matmul(s, intercept)
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
         y_up = y * upstream
         d_intercept = tf.linalg.matmul(s, upstream, transpose_a=True)
-        d_slope_sum = tf.linalg.matmul(s, y_up, transpose_a=True)
-        d_variance, d_beta = _affine_gradients(moments, std, slope, epsilon, d_slope_sum, d_intercept)
-        v = 2.0 * d_variance / sums.count
-        d_mean = (v * moments.mean * sums.count_rest) - slope * d_intercept
-        # S X - mean = S Y + g Sc + rest, rest = g s0 - mean without subtracting them
-        rest = -(first + g * (sums.total * sums.count_rest / sums.pixels)) / sums.count
+        d_slope = tf.linalg.matmul(s, y_up, transpose_a=True) - difference * d_intercept
+        d_beta = d_slope * inverse
+        per_count = 1.0 / sums.count
+        # v = 2 d variance / count; 0 where std is 0
+        v = -tf.math.divide_no_nan(d_beta * slope, std) * per_count
+        d_mean = v * mean * (sums.count_rest * per_count) - slope * d_intercept * per_count
+        centred_up, up_pivot = _centre_upstream(upstream)
+        # S X - mean = S Y + g (S - s0) + rest, rest = g s0 - mean without subtracting them
+        rest = -(first + g * (sums.total * sums.count_rest / sums.pixels)) * per_count
         rest -= g * (sums.residue / sums.pixels)
         vg = v * g
-        w = v * rest + d_mean / sums.count
-        w_vg = tf.concat([w, vg], axis=1)
-        dx = tf.add_n(
+        w_vg = tf.concat([v * rest + d_mean, vg], axis=1)
+        x_vg = w_vg
+        if centred_up is not upstream:  # slope * pivot added to d_mean, cancelled by hand
+            centred = tf.linalg.matmul(s, centred_up, transpose_a=True) - epsilon * up_pivot
+            x_mean = v * mean * (sums.count_rest * per_count) - slope * centred * per_count
+            x_vg = tf.concat([v * rest + x_mean, vg], axis=1)
+        dx = tf.add_n([centred_up * s_slope, y * tf.linalg.matmul(s_s, v), tf.linalg.matmul(both, x_vg)])
+        y_w, y_vg = tf.split(tf.linalg.matmul(y, w_vg, transpose_b=True), 2, axis=2)
+        constant = vg * rest - d_mean * difference - 0.5 * v * variance
+        ds = tf.add_n(
             [
-                upstream * s_slope,
-                y * tf.linalg.matmul(s_s, v),
-                tf.linalg.matmul(tf.concat([s, s_sc], axis=2), w_vg),
+                tf.linalg.matmul(y_up, slope, transpose_b=True),
+                tf.linalg.matmul(upstream, intercept, transpose_b=True),
+                s * (tf.linalg.matmul(yy, v, transpose_b=True) + y_vg),
+                sums.centred * (y_vg + _channel_sum(vg * g)),
+                y_w + _channel_sum(constant),
             ]
-        )
-        from_y = tf.linalg.matmul(y, w_vg, transpose_b=True)
-        y_w, y_vg = tf.split(from_y, 2, axis=2)
-        constant = tf.reduce_sum(
-            vg * rest - d_mean * moments.difference / sums.count - 0.5 * v * moments.variance,
-            axis=2,
-            keepdims=True,
-        )
-        vgg = tf.reduce_sum(vg * g, axis=2, keepdims=True)
-        ds = (
-            tf.linalg.matmul(y_up, slope, transpose_b=True)
-            + tf.linalg.matmul(upstream, intercept, transpose_b=True)
-            + s * tf.linalg.matmul(yy, v, transpose_b=True)
-            + (s + sums.centred) * y_vg
-            + y_w
-            + sums.centred * tf.linalg.matrix_transpose(vgg)
-            + tf.linalg.matrix_transpose(constant)
         )
         return dx, ds, _reduce_like(d_beta, beta), _reduce_like(d_intercept, alpha)
 
     return out, gradient
 
 
-def _weighted(x, s, beta, alpha, epsilon):
+def _weighted(
+    x: tf.Tensor, s: tf.Tensor, beta: tf.Tensor, alpha: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, Gradient]:
+    """Output and gradient function for layout-weighted statistics.
+
+    X - mean_k is Z + (mu - c_k) - delta_k, see `weighted_moments`: exact where the layout is hard, even for a
+    region of one pixel, whose slope is near 1 / epsilon.
+    """
     g = pixel_mean(x)
     y = x - g
-    yy = y * y
     sums = layout_sums(s, epsilon)
-    first = tf.linalg.matmul(s, y, transpose_a=True)
-    second = tf.linalg.matmul(s, yy, transpose_a=True)
-    moments = moments_from_sums(first, second, tf.zeros_like(first), g, sums, epsilon, "weighted")
-    std = safe_sqrt(moments.variance)
-    slope = beta / (std + epsilon)
-    intercept = alpha - moments.difference * slope
+    (mean, variance, difference), (c, mu, z, delta) = weighted_moments(y, s, g, sums, epsilon)
+    std = safe_sqrt(variance)
+    inverse = 1.0 / (std + epsilon)
+    slope = beta * inverse
     s_slope = tf.linalg.matmul(s, slope)
-    out = y * s_slope + tf.linalg.matmul(s, intercept)
 
-    def gradient(upstream):
-        y_up = y * upstream
+    def weigh(s_factor: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+        return z * s_factor + (
+            mu * s_factor - tf.linalg.matmul(s, factor * c)
+        )  # sum_k S_k factor_k (Y - c_k)
+
+    out = weigh(s_slope, slope) + tf.linalg.matmul(s, alpha - delta * slope)
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
         d_intercept = tf.linalg.matmul(s, upstream, transpose_a=True)
-        d_slope_sum = tf.linalg.matmul(s, y_up, transpose_a=True)
-        d_variance, d_beta = _affine_gradients(moments, std, slope, epsilon, d_slope_sum, d_intercept)
-        v = 2.0 * d_variance / sums.count
-        d = moments.difference
-        d_mean = -v * moments.mean * epsilon - slope * d_intercept
-        w = d_mean / sums.count - v * d
-        dx = tf.add_n([upstream * s_slope, y * tf.linalg.matmul(s, v), tf.linalg.matmul(s, w)])
-        constant = tf.reduce_sum(
-            0.5 * v * (d * d - moments.variance) - d_mean * d / sums.count, axis=2, keepdims=True
-        )
-        ds = (
-            tf.linalg.matmul(y_up, slope, transpose_b=True)
-            + tf.linalg.matmul(upstream, intercept, transpose_b=True)
-            + tf.linalg.matmul(yy, 0.5 * v, transpose_b=True)
-            + tf.linalg.matmul(y, w, transpose_b=True)
-            + tf.linalg.matrix_transpose(constant)
+        near = tf.linalg.matmul(s, upstream * z, transpose_a=True)
+        far = tf.linalg.matmul(s, upstream * mu, transpose_a=True) - c * d_intercept
+        d_beta = (near + far - delta * d_intercept) * inverse
+        per_count = 1.0 / sums.count
+        # v = 2 d variance / count; 0 where std is 0
+        v = -tf.math.divide_no_nan(d_beta * slope, std) * per_count
+        # d_mean / count = lag - slope * level, level the entity's mean of upstream
+        level = tf.math.divide_no_nan(d_intercept, sums.total)
+        lag = (slope * level - v * mean) * (epsilon * per_count)
+        centred_up, _ = _centre_upstream(upstream)
+        near_level = level
+        if centred_up is not upstream:
+            centred = tf.linalg.matmul(s, centred_up, transpose_a=True)
+            near_level = tf.math.divide_no_nan(centred, sums.total)
+        direct = centred_up * s_slope - tf.linalg.matmul(s, slope * near_level)
+        dx = direct + weigh(tf.linalg.matmul(s, v), v) + tf.linalg.matmul(s, lag - v * delta)
+        d_mean = lag - slope * level
+        constant = 0.5 * v * (difference * difference - variance) - d_mean * difference
+        ds = tf.add_n(
+            [
+                tf.linalg.matmul(y * upstream, slope, transpose_b=True),
+                tf.linalg.matmul(upstream, alpha - difference * slope, transpose_b=True),
+                tf.linalg.matmul(y * y, 0.5 * v, transpose_b=True),
+                tf.linalg.matmul(y, d_mean - v * difference, transpose_b=True) + _channel_sum(constant),
+            ]
         )
         return dx, ds, _reduce_like(d_beta, beta), _reduce_like(d_intercept, alpha)
 

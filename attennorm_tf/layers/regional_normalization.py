@@ -10,14 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from attennorm_tf.layers._regional_gradient import (
-    layout_sums,
-    moments_from_sums,
-    normalize_regions,
-    pixel_mean,
-    region_sums,
-    safe_sqrt,
-)
+from attennorm_tf.layers._regional_gradient import moments, normalize_regions, pixel_mean, safe_sqrt
 
 STATISTICS = ("algorithm1", "weighted")
 
@@ -33,18 +26,17 @@ def regional_normalization(
 ) -> tf.Tensor:
     """Normalizes each region of each image by its own mean and standard deviation (Algorithm 1, Eq. 5).
 
-    Equal to `regional_normalization_reference`, by matrix products over the pixels: no tensor is larger than the
-    features, and the gradient is written by hand from differentiable operations.
+    Equal to `regional_normalization_reference`, by matrix products over the pixels, with a gradient written by
+    hand from differentiable operations.
 
     Args:
         features: feature map X, (B, H, W, C), any float dtype. float16 and bfloat16 are computed in float32.
-        layout: soft semantic layout S, (B, H, W, n), in [0, 1] and summing to 1 over n in the paper; no value is
-            refused.
+        layout: soft semantic layout S, (B, H, W, n), in [0, 1]; sums to 1 over n in the paper, not needed here.
         scale: beta, (C,) shared by the entities (Algorithm 1) or (C, n) (Eq. 5); None is 1.
         offset: alpha, (C,) or (C, n); None is 0.
         epsilon: > 0; added to each entity's pixel count and to each standard deviation.
-        statistics: "algorithm1": squared deviation of the masked map over all pixels, sum (S X - mean)^2 / count,
-            as Algorithm 1 has it. "weighted": sum S (X - mean)^2 / count, the variance within the region.
+        statistics: "algorithm1": squared deviation of the masked map over all pixels, sum (S X - mean)^2 / count.
+            "weighted": sum S (X - mean)^2 / count, the variance within the region.
 
     Returns:
         (B, H, W, C), dtype of `features`.
@@ -82,8 +74,8 @@ def regional_normalization_reference(
 ) -> tf.Tensor:
     """Algorithm 1 of the supplement, line by line: slow, large (B, H, W, C, n), and the one to read.
 
-    It departs from the pseudocode in three points: the gradient of the square root at 0 is 0 instead of infinite,
-    half precision is computed in float32, and `statistics="weighted"` is an addition.
+    It departs from the pseudocode in three points: the gradient of the square root at 0 is 0 instead of
+    infinite, half precision is computed in float32, and `statistics="weighted"` is an addition.
 
     Args:
         features: feature map X, (B, H, W, C), any float dtype.
@@ -132,7 +124,7 @@ def regional_moments(
         layout: (B, H, W, n).
         epsilon: > 0, added to each entity's pixel count.
         statistics: "algorithm1" or "weighted", see `regional_normalization`.
-        across_batch: also sum over the images and, inside `strategy.run` with several replicas, over the replicas.
+        across_batch: also sum over the images and, inside `strategy.run`, over the replicas.
 
     Returns:
         (mean, variance), each (B, n, C), or (1, n, C) with `across_batch`; float64 for float64 features, else
@@ -151,16 +143,8 @@ def regional_moments(
     def total(sums: tf.Tensor) -> tf.Tensor:
         return context.all_reduce(tf.distribute.ReduceOp.SUM, sums) if shared else sums
 
-    g = pixel_mean(x, total)  # one pivot for all, or the replicas' sums could not be added
-    about_layout = layout_sums(s, epsilon, total)
-    moments = moments_from_sums(
-        *(total(sums) for sums in region_sums(x - g, s, about_layout, statistics)),
-        g,
-        about_layout,
-        epsilon,
-        statistics,
-    )
-    return moments.mean, moments.variance
+    mean, variance, _ = moments(x, s, epsilon, statistics, total)
+    return mean, variance
 
 
 def apply_regional_moments(
@@ -222,7 +206,8 @@ def _prepare(
             raise ValueError(f"{name} must have a float dtype, got {tensor.dtype.name}; cast it first")
         if tensor.shape.rank != 4:
             raise ValueError(
-                f"{name} must have rank 4, (batch, height, width, channels or entities), got shape {tensor.shape}"
+                f"{name} must have rank 4, (batch, height, width, channels or entities), "
+                f"got shape {tensor.shape}"
             )
     if not features.shape[:3].is_compatible_with(layout.shape[:3]):
         raise ValueError(
@@ -239,8 +224,8 @@ def _prepare(
             shape = parameter.shape
             if not (shape.is_compatible_with([channels]) or shape.is_compatible_with([channels, entities])):
                 raise ValueError(
-                    f"{name} must be None or have shape (C,) = ({channels},) or (C, n) = ({channels}, {entities}), "
-                    f"got shape {shape}"
+                    f"{name} must be None or have shape (C,) = ({channels},) "
+                    f"or (C, n) = ({channels}, {entities}), got shape {shape}"
                 )
             parameter = _cast(parameter, dtype)
         checked.append(parameter)
@@ -259,8 +244,8 @@ def _moment(moment: Any, features: tf.Tensor, layout: tf.Tensor, name: str) -> t
 def _cast(tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Casts; a finite gradient that float16 cannot hold becomes its largest number.
 
-    A channel without variance has a slope of 1 / epsilon = 1e5, more than float16's 65504. An infinite upstream
-    gradient stays infinite: loss scaling looks for it.
+    A channel without variance has a slope of 1 / epsilon = 1e5, more than float16's 65504. An infinite
+    upstream gradient stays infinite: loss scaling looks for it.
     """
     if tensor.dtype != tf.float16 or dtype == tf.float16:
         return tf.cast(tensor, dtype)
