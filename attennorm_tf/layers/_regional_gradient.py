@@ -10,7 +10,7 @@ of S over the pixels and Sc = S - s0 the masked map is split into parts that do 
     S X - mean = (S Y - mean_p(S Y)) + g Sc + (mean_p(S X) - mean)
     sum (S X - mean)^2 = sum (S Y)^2 - (sum S Y)^2 / p + 2 g sum S Sc Y + g^2 sum Sc^2 + (mean q)^2 / p
 
-with q = p - cnt = sum (1 - S) - epsilon. Pivots drop out of the result, so they are constants to the gradient.
+with q = p - cnt = sum (1 - S) - epsilon. Pivots drop out of the result, so the gradient sees constants.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class LocalPivot(NamedTuple):
     pivot: tf.Tensor  # mu, mean of c_k weighted by the layout, (b, p, c)
     residual: tf.Tensor  # Z = Y - mu, (b, p, c)
     delta: tf.Tensor  # the entity's mean of Y minus c_k, (b, n, c)
+    miss: tf.Tensor  # sum S_k (Y - c_k), (b, n, c): 0 but for rounding
 
 
 def pixel_mean(maps: tf.Tensor, total: Total = tf.identity) -> tf.Tensor:
@@ -114,8 +115,8 @@ def weighted_moments(
 ) -> tuple[Moments, LocalPivot]:
     """Layout-weighted moments, from centred features Y (b, p, c).
 
-    The variance within a region may be far smaller than that between regions, so each entity has a pivot c_k of
-    its own. With weights w_j = S_j / sum_j S_j, mu = sum_j w_j c_j and q = sum_j w_j c_j^2 - mu^2:
+    The variance within a region may be far smaller than that between regions, so each entity has a pivot c_k
+    of its own. With weights w_j = S_j / sum_j S_j, mu = sum_j w_j c_j and q = sum_j w_j c_j^2 - mu^2:
 
         sum_p S_k (mu - c_k)^2 = sum_j (sum_p S_k w_j) (c_j - c_k)^2 - sum_p S_k q
 
@@ -136,11 +137,11 @@ def weighted_moments(
     apart = tf.linalg.matmul(overlap, c * c) - 2.0 * c * to_others + c * c * shared
     residues = total(tf.linalg.matmul(layout, z, transpose_a=True))
     squares = total(tf.linalg.matmul(layout, z * (z + 2.0 * mu) - between, transpose_a=True))
-    miss = residues + to_others - c * shared  # sum S_k (Y - c_k)
+    miss = residues + to_others - c * shared
     delta = (miss - epsilon * (g + c)) / sums.count
     deviation = squares - 2.0 * c * residues + apart + delta * (delta * sums.total - 2.0 * miss)
     variance = tf.maximum(deviation, tf.zeros_like(deviation)) / sums.count
-    return Moments(g + c + delta, variance, c + delta), LocalPivot(c, mu, z, delta)
+    return Moments(g + c + delta, variance, c + delta), LocalPivot(c, mu, z, delta, miss)
 
 
 def moments(
@@ -198,10 +199,10 @@ def normalize_regions(
 
 
 def _centre_upstream(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Upstream gradient less a pivot (b, 1, c), and the pivot; unchanged and 0 where many pixels make it needless.
+    """Upstream gradient less a pivot (b, 1, c), and the pivot; unchanged and 0 on larger maps.
 
-    slope * (upstream - its mean) cancels to epsilon * upstream in an entity that sees one value only, and there
-    the slope may be 1 / epsilon.
+    slope * (upstream - its mean) cancels to epsilon * upstream in an entity that sees one value only, and
+    there the slope may be 1 / epsilon.
     """
     pixels = upstream.shape[1]
     if pixels is None or pixels > FEW_PIXELS:
@@ -286,7 +287,7 @@ def _weighted(
     g = pixel_mean(x)
     y = x - g
     sums = layout_sums(s, epsilon)
-    (mean, variance, difference), (c, mu, z, delta) = weighted_moments(y, s, g, sums, epsilon)
+    (mean, variance, difference), (c, mu, z, delta, miss) = weighted_moments(y, s, g, sums, epsilon)
     std = safe_sqrt(variance)
     inverse = 1.0 / (std + epsilon)
     slope = beta * inverse
@@ -307,17 +308,17 @@ def _weighted(
         per_count = 1.0 / sums.count
         # v = 2 d variance / count; 0 where std is 0
         v = -tf.math.divide_no_nan(d_beta * slope, std) * per_count
-        # d_mean / count = lag - slope * level, level the entity's mean of upstream
         level = tf.math.divide_no_nan(d_intercept, sums.total)
-        lag = (slope * level - v * mean) * (epsilon * per_count)
-        centred_up, _ = _centre_upstream(upstream)
         near_level = level
+        centred_up, _ = _centre_upstream(upstream)
         if centred_up is not upstream:
             centred = tf.linalg.matmul(s, centred_up, transpose_a=True)
             near_level = tf.math.divide_no_nan(centred, sums.total)
         direct = centred_up * s_slope - tf.linalg.matmul(s, slope * near_level)
-        dx = direct + weigh(tf.linalg.matmul(s, v), v) + tf.linalg.matmul(s, lag - v * delta)
-        d_mean = lag - slope * level
+        # what is left of d_mean / count and of - v delta; mean epsilon + delta count = delta epsilon + miss
+        left = (slope * level * epsilon - v * (delta * epsilon + miss)) * per_count
+        dx = direct + weigh(tf.linalg.matmul(s, v), v) + tf.linalg.matmul(s, left)
+        d_mean = -(v * mean * epsilon + slope * d_intercept) * per_count
         constant = 0.5 * v * (difference * difference - variance) - d_mean * difference
         ds = tf.add_n(
             [

@@ -26,16 +26,16 @@ def regional_normalization(
 ) -> tf.Tensor:
     """Normalizes each region of each image by its own mean and standard deviation (Algorithm 1, Eq. 5).
 
-    Equal to `regional_normalization_reference`, by matrix products over the pixels, with a gradient written by
-    hand from differentiable operations.
+    Equal to `regional_normalization_reference`, by matrix products over the pixels, with a gradient written
+    by hand from differentiable operations.
 
     Args:
         features: feature map X, (B, H, W, C), any float dtype. float16 and bfloat16 are computed in float32.
-        layout: soft semantic layout S, (B, H, W, n), in [0, 1]; sums to 1 over n in the paper, not needed here.
+        layout: soft semantic layout S, (B, H, W, n), in [0, 1]; need not sum to 1 over n.
         scale: beta, (C,) shared by the entities (Algorithm 1) or (C, n) (Eq. 5); None is 1.
         offset: alpha, (C,) or (C, n); None is 0.
         epsilon: > 0; added to each entity's pixel count and to each standard deviation.
-        statistics: "algorithm1": squared deviation of the masked map over all pixels, sum (S X - mean)^2 / count.
+        statistics: "algorithm1": sum (S X - mean)^2 / count, the masked map's deviation over all pixels.
             "weighted": sum S (X - mean)^2 / count, the variance within the region.
 
     Returns:
