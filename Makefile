@@ -95,6 +95,7 @@ test-classic:  ## the same and the legacy tests on the classic stack, where a Py
 	else echo "No Python 3.9 to 3.11 (tried: $(CLASSIC_PYTHON_CANDIDATES)): the classic stack was not tested"; fi
 
 wheel: .venv/$(PACKAGE)  ## build dist/*.whl and dist/*.tar.gz
+	rm -rf build
 	.venv/bin/python -m build --no-isolation
 
 lock:  ## resolve requirements/*.txt again, keeping versions where possible (LOCK_FLAGS=--upgrade: the newest)
