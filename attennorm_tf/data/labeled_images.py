@@ -196,22 +196,21 @@ class IndexedImages(LabeledImages):
         self._decode = decode
         self._bytes_per_value = bytes_per_value
         self._cache_bytes = cache_bytes
-        self._cached: tuple[int, np.ndarray] | None = None
+        self._cached: tuple[int, tf.Tensor] | None = None
 
     def arrays(self, resolution: int, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         count = self.num_examples if limit is None else min(limit, self.num_examples)
         cached = self._all_images(resolution)
-        images = self._decode(np.arange(count), resolution) if cached is None else cached[:count]
+        images = self._decode(np.arange(count), resolution) if cached is None else cached[:count].numpy()
         if images.dtype == np.uint8:
             images = images.astype(np.float32) / np.float32(127.5) - np.float32(1)
         return np.array(images), self.labels[:count].copy()
 
     def _elements(self, plan: StreamPlan, resolution: int) -> tf.data.Dataset:
-        cached = self._all_images(resolution)
-        # Captured on the host: on a machine with a GPU the constants would land there and travel every step.
+        images = self._all_images(resolution)
+        # Captured on the host: on a machine with a GPU the constant would land there and travel every step.
         with tf.device("/CPU:0"):
             labels = tf.constant(self.labels)
-            images = None if cached is None else tf.constant(cached)
         dtype = tf.uint8 if self._bytes_per_value == 1 else tf.float32
 
         def element(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -228,7 +227,7 @@ class IndexedImages(LabeledImages):
         # Decoding uses every core within one batch; two at a time hide the seams.
         return plan.elements().map(element, num_parallel_calls=2)
 
-    def _all_images(self, resolution: int) -> np.ndarray | None:
+    def _all_images(self, resolution: int) -> tf.Tensor | None:
         """The whole data set at `resolution` if it fits into the budget (the last resolution is kept)."""
         needed = self.num_examples * resolution * resolution * self.channels * self._bytes_per_value
         if needed > self._cache_bytes:
@@ -237,7 +236,10 @@ class IndexedImages(LabeledImages):
             _logger.info(
                 "%s: keeping %d images decoded, %.1f MiB.", self.name, self.num_examples, needed / 2**20
             )
-            self._cached = (resolution, self._decode(np.arange(self.num_examples), resolution))
+            self._cached = None  # the old ones must not stay in memory while the new ones are decoded
+            with tf.device("/CPU:0"):
+                images = tf.constant(self._decode(np.arange(self.num_examples), resolution))
+            self._cached = (resolution, images)
         return self._cached[1]
 
 

@@ -54,7 +54,7 @@ def layout_colors(n: int) -> np.ndarray:
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of RGB colours, with lightness counted double: it is what every eye can tell apart."""
+    """Of RGB colours, weighing lightness more, which every eye can tell apart."""
     offsets = first - second
     lightness = offsets @ (0.299, 0.587, 0.114)
     return np.sqrt(np.square(offsets - lightness[..., np.newaxis]).sum(axis=-1) + np.square(4 * lightness))

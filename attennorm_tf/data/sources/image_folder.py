@@ -27,8 +27,10 @@ def load(request: DatasetRequest) -> LabeledImages:
     broken one is an unreadable image.
 
     Listing costs one pass over the directory. With skip_corrupt every file is also decoded once, on all cores
-    (about 20,000 images of 32x32 or 200 photographs of 12 Mpixel a second and core), so that the
-    examples are fixed before the first step and a resumed run sees the same ones.
+    (measured on two busy cores: 3,500 JPEGs of 32x32 or 500 of 288x384 a second, 0.5 s for one of 12 Mpixel),
+    so that the examples are fixed before the first step and a resumed run sees the same ones. Data sets that
+    fit into 256 MiB when resized are decoded once more, before the first batch, and kept: 12 s for 50,000
+    images of 32x32.
     """
     root = _class_root(request)
     class_names, paths, labels = _list_images(root)
