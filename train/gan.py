@@ -8,7 +8,6 @@ Any field of `attennorm_tf/config.py` can be set as `--config.<section>.<field>`
 from __future__ import annotations
 
 import json
-import logging
 import signal
 from pathlib import Path
 
@@ -69,6 +68,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     flags.mark_flags_as_required(["config", "workdir"])
     run_command(main, (CheckpointError, NonFiniteError, ExportError), field_names())

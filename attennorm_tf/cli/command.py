@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 import sys
 from typing import Any, Callable, Sequence
 
-from absl import app, logging
+from absl import app
 
 
 def run_command(
@@ -34,6 +35,7 @@ def run_command(
             sys.exit(1)
 
     def guarded(arguments: Sequence[str]) -> Any:
+        _plain_logging()
         try:
             if len(arguments) > 1:
                 raise ValueError(f"unexpected argument {arguments[1]!r}; all options are flags, see --help.")
@@ -45,8 +47,13 @@ def run_command(
             print(f"error: {error}", file=sys.stderr)
             return 1
 
-    logging.use_python_logging(quiet=True)
     app.run(guarded, flags_parser=parse)
+
+
+def _plain_logging() -> None:
+    """Messages of this package from INFO on, of others from WARNING on, without prefixes; instead of absl's handler."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    logging.getLogger("attennorm_tf").setLevel(logging.INFO)
 
 
 def _check_config_fields(arguments: Sequence[str], fields: Sequence[str]) -> None:

@@ -79,7 +79,7 @@ def run() -> int:
         images, layouts = sample(generator, latents, labels, _BATCH_SIZE.value, with_layouts)
         columns = min(len(ids), count)
         written.append(output / "grid.png")
-        shown = [names[label] for label in ids[:columns]]
+        shown = [names[label] for label in labels]
         save_png(written[-1], image_grid(images, -(-count // columns), columns, labels=shown))
         if layouts is not None:
             written.append(output / "layouts.png")

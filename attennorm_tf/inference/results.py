@@ -68,7 +68,7 @@ def draw_pictures(generator: Any, folder: str | os.PathLike[str], seed: int = 0)
     with_layouts = generator.attentive_normalization is not None
     images, layouts = sample(generator, latents, labels, with_layouts=with_layouts)
     files = [folder / "samples.png"]
-    save_png(files[0], image_grid(images, rows, classes, labels=labels[:classes]))
+    save_png(files[0], image_grid(images, rows, classes, scale=_scale(images)))
     if layouts is not None:
         files.append(folder / "layouts.png")
         save_png(files[-1], layout_sheet(images[:classes], layouts[:classes]))
@@ -83,8 +83,13 @@ def draw_interpolation(generator: Any, latent: np.ndarray, class_ids: list[int],
     """Figure 8 as a picture, (H, W, 3) uint8: blended classes over the map of one entity followed through them."""
     images, layouts = interpolate_classes(generator, latent, class_ids, steps)
     if layouts is None:
-        return image_grid(images, 1, len(images))
+        return image_grid(images, 1, len(images), scale=_scale(images))
     return interpolation_strip(images, layouts, followed_entity(layouts))
+
+
+def _scale(images: np.ndarray) -> int:
+    """Enlargement that makes small images visible on a screen."""
+    return max(1, 48 // images.shape[1])
 
 
 def followed_entity(layouts: np.ndarray) -> int:

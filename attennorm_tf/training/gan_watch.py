@@ -40,7 +40,7 @@ class GanWatch:
     def pictures(self) -> dict[str, np.ndarray]:
         """A grid of images, one column per class, and the sheet of layouts (Figure 5) where there are any."""
         images, layouts = self._images()
-        pictures = {"samples": image_grid(images.numpy(), self._rows, self._columns)}
+        pictures = {"samples": image_grid(images.numpy(), self._rows, self._columns, scale=max(1, 48 // images.shape[1]))}
         if layouts is not None:
             shown = self._columns
             pictures["layouts"] = layout_sheet(images.numpy()[:shown], layouts.numpy()[:shown])

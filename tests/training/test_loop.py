@@ -1,0 +1,155 @@
+"""The loop with a task of known outputs: exact metrics, events, resume, guards, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any, NamedTuple, Sequence
+
+import pytest
+import tensorflow as tf
+
+from attennorm_tf.config import LoggingConfig, TrainingConfig
+from attennorm_tf.training import CheckpointStore, NonFiniteError, Outcome, RunDirectory, make_strategy, run_training
+
+
+class Result(NamedTuple):
+    metrics: dict[str, tf.Tensor]
+    guarded: list[tf.Tensor]
+
+
+class AddingTask:
+    """Adds every batch's sum to one variable; not finite from a given step on."""
+
+    progress_metrics = ("added",)
+    guarded = ("loss", "gradient of sum")
+
+    def __init__(self, bad_step: int = -1, batches_per_step: int = 1) -> None:
+        self.sum = tf.Variable(0.0)
+        self.bad_step = bad_step
+        self.batches_per_step = batches_per_step
+        self.drawn = 0
+
+    @property
+    def checkpoint_items(self) -> dict[str, Any]:
+        return {"sum": self.sum}
+
+    def train_step(self, step: tf.Tensor, batches: Sequence[tf.Tensor]) -> Result:
+        added = tf.add_n([tf.reduce_sum(batch) for batch in batches])
+        self.sum.assign_add(added)
+        gradient = tf.where(step == self.bad_step, float("nan"), added)
+        return Result({"added": added, "number": tf.cast(step, tf.float32)}, [added, gradient])
+
+    def scalars(self) -> dict[str, float]:
+        return {"sum": float(self.sum.numpy())}
+
+    def pictures(self) -> dict[str, Any]:
+        self.drawn += 1
+        return {}
+
+
+def batches(_: Any, first: int) -> tf.data.Dataset:
+    """Batch k holds (k, k)."""
+    return tf.data.Dataset.range(first, 10**6).map(lambda k: tf.cast([k, k], tf.float32))
+
+
+def train(
+    path: Path, steps: int, task: AddingTask | None = None, make_batches: Any = batches, **logs: int
+) -> tuple[Outcome, AddingTask]:
+    task = task or AddingTask()
+    settings = {"log_every_steps": 4, "image_every_steps": 6, "checkpoint_every_steps": 5, **logs}
+    outcome = run_training(
+        task,
+        RunDirectory(path, tensorboard=False),
+        make_strategy("one_device"),
+        TrainingConfig(steps=steps, batch_size=2, steps_per_call=3),
+        LoggingConfig(**settings),
+        make_batches,
+        {"kind": "test"},
+    )
+    return outcome, task
+
+
+def lines(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_metrics_are_means_over_the_steps_since_the_last_line(tmp_path: Path) -> None:
+    outcome, task = train(tmp_path, 10)
+    assert outcome.step == 10 and outcome.stopped_by is None
+    assert [line["step"] for line in lines(tmp_path)] == [4, 8, 10]
+    assert [line["added"] for line in lines(tmp_path)] == [3.0, 11.0, 17.0]  # 2 k for k of the steps before
+    assert [line["sum"] for line in lines(tmp_path)] == [12.0, 56.0, 90.0]
+    assert task.drawn == 1
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [5, 10]
+
+
+def test_several_batches_a_step(tmp_path: Path) -> None:
+    _, task = train(tmp_path, 3, AddingTask(batches_per_step=2))
+    assert float(task.sum) == 2 * sum(range(6))
+    _, task = train(tmp_path, 5, AddingTask(batches_per_step=2))
+    assert float(task.sum) == 2 * sum(range(10))
+
+
+def test_resume_goes_on_where_the_data_and_the_log_were(tmp_path: Path) -> None:
+    train(tmp_path, 7)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9, "added": 1}\n{"step": 1')  # what a killed run wrote after its last checkpoint
+    outcome, task = train(tmp_path, 12)
+    assert float(task.sum) == 2 * sum(range(12))
+    assert [line["step"] for line in lines(tmp_path)] == [4, 7, 8, 12]
+    assert outcome.step == 12
+    again, task = train(tmp_path, 12)
+    assert again.step == 12 and float(task.sum) == 2 * sum(range(12))
+
+
+def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(tmp_path, 10)
+    data = next((tmp_path / "checkpoints" / "step-00000010").glob("state.data*"))
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(bytes(content))
+    outcome, task = train(tmp_path, 11)
+    assert "step-00000010 is damaged (state.data-00000-of-00001 is not what was written)" in caplog.text
+    assert float(task.sum) == 2 * sum(range(11))
+    assert outcome.step == 11
+
+
+def test_non_finite_stops_names_the_tensor_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"step 8: the gradient of sum is not finite.*step-00000005"):
+        train(tmp_path, 20, AddingTask(bad_step=7))
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [5]
+
+
+def test_replicas_share_a_step(tmp_path: Path, two_cpus: tf.distribute.Strategy) -> None:
+    with two_cpus.scope():
+        task = AddingTask()
+        task.sum = tf.Variable(0.0, aggregation=tf.VariableAggregation.SUM)
+    run_training(
+        task,
+        RunDirectory(tmp_path, tensorboard=False),
+        two_cpus,
+        TrainingConfig(steps=3, batch_size=4, steps_per_call=2),
+        LoggingConfig(log_every_steps=1, image_every_steps=0, checkpoint_every_steps=0),
+        batches,
+        {},
+    )
+    assert [line["added"] for line in lines(tmp_path)] == [2.0, 10.0, 18.0]  # two consecutive batches a step
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(tmp_path: Path, name: signal.Signals) -> None:
+    class Interrupting(AddingTask):
+        def scalars(self) -> dict[str, float]:
+            os.kill(os.getpid(), name)
+            return super().scalars()
+
+    outcome, task = train(tmp_path, 1000, Interrupting())
+    assert outcome.stopped_by == name
+    assert outcome.step == 4
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [4]
+    assert signal.getsignal(name) != signal.SIG_IGN
+    outcome, task = train(tmp_path, 10)
+    assert float(task.sum) == 2 * sum(range(10))
