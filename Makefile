@@ -108,7 +108,7 @@ lock_command = $(UV) pip compile --quiet --universal --python-version $(1) --gen
 	--no-emit-find-links --custom-compile-command 'make lock' $(LOCK_FLAGS)
 
 clean:  ## remove what builds and tests leave behind (never runs/)
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .test-results
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .test-results
 	find attennorm_tf train tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2> /dev/null || true
 
 distclean: clean  ## and both environments
