@@ -54,6 +54,9 @@ def _plain_logging() -> None:
     """Messages of this package from INFO on, of others from WARNING on, without prefixes; instead of absl's handler."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger("attennorm_tf").setLevel(logging.INFO)
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).handlers.clear()
 
 
 def _check_config_fields(arguments: Sequence[str], fields: Sequence[str]) -> None:

@@ -161,12 +161,10 @@ def _batches(
         check_class_ids(labels.tolist(), generator.num_classes)
         labels = labels.astype(np.int32)
 
-    @tf.function(reduce_retracing=True)
-    def infer(latents: Any, labels: Any) -> Any:
-        return generator([latents, labels], training=False, return_layout=with_layouts)
-
     for start in range(0, len(latents), batch_size):
-        outputs = infer(
-            tf.constant(latents[start : start + batch_size]), tf.constant(labels[start : start + batch_size])
-        )
-        yield (outputs[0].numpy(), outputs[1].numpy()) if with_layouts else (outputs.numpy(), None)
+        rows = slice(start, start + batch_size)
+        here = len(latents[rows])
+        # The last batch is filled up, so that one graph serves all.
+        filled = [tf.constant(np.resize(values[rows], (batch_size, *values.shape[1:]))) for values in (latents, labels)]
+        outputs = generator.infer(*filled, return_layout=with_layouts)
+        yield (outputs[0].numpy()[:here], outputs[1].numpy()[:here]) if with_layouts else (outputs.numpy()[:here], None)

@@ -198,6 +198,11 @@ class ClassConditionalGenerator(keras.Model):
         images = tf.tanh(tf.cast(self.to_image(hidden), tf.float32))
         return (images, layout) if return_layout else images
 
+    @tf.function
+    def infer(self, latents: Any, labels: Any, return_layout: bool = False) -> Any:
+        """`call` at inference as one graph, traced once per shape."""
+        return self([latents, labels], training=False, return_layout=return_layout)
+
     @property
     def blocks(self) -> list[UpBlock]:
         """The up blocks in order. Each is an attribute of its own: Keras 3 hides lists from tf.train.Checkpoint."""
