@@ -22,10 +22,10 @@ class DataConfig:
     skip_corrupt: bool = False  # leave out unreadable images (counted and named) instead of stopping
 
     def validate(self) -> None:
-        _check("data.name", self.name, "'digits', 'image_folder' or 'tfds:<name>'",
-               self.name in ("digits", "image_folder") or (self.name.startswith("tfds:") and len(self.name) > 5))  # fmt: skip
-        _check("data.root", self.root, "a folder with one folder of images per class",
-               self.name != "image_folder" or bool(self.root))  # fmt: skip
+        known = self.name in ("digits", "image_folder") or (self.name.startswith("tfds:") and len(self.name) > 5)
+        _check("data.name", self.name, "'digits', 'image_folder' or 'tfds:<name>'", known)
+        given = self.name != "image_folder" or bool(self.root)
+        _check("data.root", self.root, "a folder with one folder of images per class", given)
 
 
 @dataclass
@@ -160,12 +160,11 @@ class GanConfig:
     def from_json(cls, text: str) -> "GanConfig":
         """The inverse of `to_json`; unknown fields are a ValueError."""
         values = json.loads(text)
-        sections = {f.name: f.default_factory for f in dataclasses.fields(cls) if f.name != "name"}
         config = cls(name=values.pop("name"))
         for section, fields in values.items():
-            if section not in sections:
+            if not dataclasses.is_dataclass(getattr(config, section, None)):
                 raise ValueError(f"config: unknown section {section!r}.")
-            setattr(config, section, _filled(sections[section](), section, fields))
+            _filled(getattr(config, section), section, fields)
         return config
 
 

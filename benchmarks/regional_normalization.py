@@ -23,12 +23,8 @@ from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", "benchmarks/results", "Folder for regional_normalization.{json,md,png}.")
-flags.DEFINE_bool(
-    "quick", False, "Small maps and few repeats: shows that the benchmark runs, measures nothing."
-)
-flags.DEFINE_integer(
-    "repeats", 100, "Timed calls of each side, a tenth of them at 1024 x 1024.", lower_bound=1
-)
+flags.DEFINE_bool("quick", False, "Small maps and few repeats: shows that the benchmark runs, measures nothing.")
+flags.DEFINE_integer("repeats", 100, "Timed calls of each side, a tenth of them at 1024 x 1024.", lower_bound=1)
 flags.DEFINE_string("memory_of", None, "Internal: measure one forward pass, 'fused' or 'reference'.")
 flags.DEFINE_list("memory_shape", None, "Internal: the shape for --memory_of.")
 
@@ -226,8 +222,7 @@ def markdown(results: dict[str, Any]) -> str:
         f"{results['load_after'][0]:.1f} after. Command: `python -m benchmarks.regional_normalization"
         f"{' --quick' if results['quick'] else ''}`",
         "",
-        "| measured | shape | fused | other | ratio, median (quartiles) | ratio of fastest | required | aim "
-        "| met |",
+        "| measured | shape | fused | other | ratio, median (quartiles) | ratio of fastest | required | aim | met |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
 
@@ -251,10 +246,7 @@ def markdown(results: dict[str, Any]) -> str:
             f"{peak['reference']:.0f} MiB | {ratio:.1f} | | >= {MEMORY_RATIO} | | "
             f"{'yes' if ratio >= MEMORY_RATIO else 'no'} |"
         )
-    lines += [
-        line("forward + backward, fused / instance norm", r, "instance norm", "<=")
-        for r in results["backward"]
-    ]
+    lines += [line("forward + backward, fused / instance norm", r, "instance norm", "<=") for r in results["backward"]]
     return "\n".join(lines) + "\n"
 
 
@@ -278,9 +270,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
             axis.text(position + 0.05, row["ratio"], f" {row['ratio']:.2f}", ha="left", va="bottom")
             for target, style in zip(row["targets"], ("--", ":")):
                 label = {"--": "required", ":": "aim"}[style] if position == 0 else None
-                axis.hlines(
-                    target, position - 0.4, position + 0.4, linestyles=style, colors="black", label=label
-                )
+                axis.hlines(target, position - 0.4, position + 0.4, linestyles=style, colors="black", label=label)
         axis.set_xticks(range(len(results[key])), [" x ".join(map(str, r["shape"])) for r in results[key]])
         axis.set_title(title, fontsize=10)
         axis.margins(y=0.2)

@@ -31,11 +31,7 @@ def text_files() -> Iterator[Path]:
         ".ci",
     ):
         for path in (ROOT / folder).rglob("*"):
-            if (
-                path.is_file()
-                and "__pycache__" not in path.parts
-                and path.suffix not in (".png", ".gif", ".npz")
-            ):
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".png", ".gif", ".npz"):
                 yield path
 
 
@@ -80,9 +76,7 @@ def test_build_backend_only():
 
 def test_version_and_changelog():
     assert settings()["metadata"]["version"] == __version__
-    assert re.search(
-        rf"^## \[{re.escape(__version__)}\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M
-    )
+    assert re.search(rf"^## \[{re.escape(__version__)}\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
 
 
 def test_types_are_shipped():

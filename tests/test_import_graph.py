@@ -165,9 +165,7 @@ print("clean")
 
 def test_import_does_no_work():
     """The import needs nothing that only some users need, and leaves the devices free to be configured."""
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT_ONLY], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", IMPORT_ONLY], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == "clean\n", done.stderr
 
 

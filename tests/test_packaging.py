@@ -31,9 +31,7 @@ print("works")
 
 
 def run(*command: object, cwd: Path) -> str:
-    done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -60,9 +58,7 @@ def installed(built, tmp_path_factory) -> Path:
     (wheel,) = built.glob("*.whl")
     run(scripts / "python", "-m", "pip", "install", "--no-deps", "--no-index", wheel, cwd=environment)
     # A path file adds the folder but not the path files in it: an editable install of the checkout stays out.
-    where = run(
-        scripts / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=environment
-    )
+    where = run(scripts / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=environment)
     Path(where.strip(), "lent.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return scripts
 
@@ -97,8 +93,6 @@ def test_console_commands_start(installed, tmp_path):
     assert commands
     for command in commands:
         # absl answers --help on standard output and with exit status 1.
-        done = subprocess.run(
-            [str(command), "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([str(command), "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode in (0, 1), done.stderr
         assert re.findall(r"^ +--", done.stdout, flags=re.MULTILINE), f"{command.name} --help names no flag"

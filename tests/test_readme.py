@@ -30,9 +30,7 @@ def test_there_is_python_to_run():
 
 
 def test_make_targets_exist():
-    targets = set(
-        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    )
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     named = set(
         re.findall(
             r"(?<![\w-])make ([a-z-]+)(?=[`\s])",

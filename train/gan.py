@@ -7,11 +7,13 @@ Any field of `attennorm_tf/config.py` can be set as `--config.<section>.<field>`
 
 from __future__ import annotations
 
+import train.quiet  # noqa: F401  (before anything else that imports TensorFlow)
+
+# isort: split
 import json
 import signal
 from pathlib import Path
 
-import train.quiet  # noqa: F401  (first, before anything that imports TensorFlow)
 from absl import flags
 from ml_collections import config_flags
 from tensorflow import keras
@@ -27,10 +29,11 @@ from attennorm_tf.training.run_directory import write_text
 from attennorm_tf.training.strategy import check_global_batch
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment file with a get_config()")
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder for the run's checkpoints, metrics and pictures")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder for the run's checkpoints, metrics and pictures", required=True)
 
 
 def main() -> int:
+    """Trains, then reports."""
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
     config.validate()
     data, training = config.data, config.training
@@ -61,12 +64,14 @@ def main() -> int:
         {"config": config.to_json(), "class_names": list(dataset.class_names), "channels": dataset.channels},
     )  # fmt: skip
     if outcome.stopped_by is not None:
-        print(f"stopped by {outcome.stopped_by.name}, saved at step {outcome.step}; the same command goes on from there")
+        print(
+            f"stopped by {outcome.stopped_by.name}, saved at step {outcome.step}; the same command goes on from there"
+        )
         return 130 if outcome.stopped_by == signal.SIGINT else 0
     print(write_report(workdir, config, judge))
     return 0
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flag_as_required("config")
     run_command(main, (CheckpointError, NonFiniteError, ExportError), field_names())

@@ -6,7 +6,8 @@ import difflib
 import logging
 import re
 import sys
-from typing import Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from absl import app
 
@@ -25,6 +26,7 @@ def run_command(
         usage_errors: exceptions that are a message to the user, not a defect of the program.
         config_fields: fields that `--config.<field>` may name, where the command has a `--config`.
     """
+    messages: tuple[type[BaseException], ...] = (ValueError, ImportError, *usage_errors)
 
     def parse(arguments: Sequence[str]) -> Any:
         try:
@@ -43,7 +45,7 @@ def run_command(
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
-        except (ValueError, ImportError, *usage_errors) as error:
+        except messages as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
 

@@ -24,8 +24,10 @@ from attennorm_tf.inference.sample import check_class_ids
 from attennorm_tf.training import CheckpointError
 from attennorm_tf.visualization import image_grid, layout_sheet, save_png
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "work directory of a run, or one of its checkpoints")
-_OUTPUT = flags.DEFINE_string("output", None, "folder for the pictures; made if it is not there")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "work directory of a run, or one of its checkpoints", required=True
+)
+_OUTPUT = flags.DEFINE_string("output", None, "folder for the pictures; made if it is not there", required=True)
 _CLASSES = flags.DEFINE_list("classes", [], "class ids or names, e.g. 3,7 (default: all, at most 10)")
 _COUNT = flags.DEFINE_integer("count", 64, "images in all, shared out over the classes", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "of the noise; the same seed gives the same images", lower_bound=0)
@@ -57,6 +59,7 @@ def _class_ids(values: list[str], names: list[str]) -> list[int]:
 
 
 def run() -> int:
+    """Samples as the flags say."""
     loaded = load_generator(_CHECKPOINT.value, average=_AVERAGE.value)
     generator, names = loaded.generator, loaded.class_names
     output = Path(_OUTPUT.value)
@@ -97,7 +100,6 @@ def run() -> int:
 
 def main() -> None:
     """Entry point of the console command."""
-    flags.mark_flags_as_required(["checkpoint", "output"])
     run_command(run, (CheckpointError,))
 
 

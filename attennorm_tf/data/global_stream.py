@@ -168,9 +168,7 @@ def _stateless_int32(shape: list[int], seed: int, purpose: int, number: tf.Tenso
     return tf.random.stateless_uniform(shape, key, minval=None, maxval=None, dtype=tf.int32, alg="philox")
 
 
-def _per_group(
-    function: Callable[[tf.Tensor], tf.Tensor], groups: tf.Tensor, spec: tf.TensorSpec
-) -> tf.Tensor:
+def _per_group(function: Callable[[tf.Tensor], tf.Tensor], groups: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     """`function(group)` for each of the int64 `groups` (b,), computed once per distinct group."""
     distinct, row = tf.unique(groups)
     return tf.gather(tf.map_fn(function, distinct, fn_output_signature=spec), row)

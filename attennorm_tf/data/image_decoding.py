@@ -63,14 +63,11 @@ def decode_image(
     """
     name = name or (source if isinstance(source, str) else "<bytes>")
     try:
-        with Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS
-        ) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise UnreadableImageError(
-                    f"cannot read image {name!r}: {width} x {height} pixels, more than "
-                    f"max_pixels={max_pixels}."
+                    f"cannot read image {name!r}: {width} x {height} pixels, more than max_pixels={max_pixels}."
                 )
             image = _to_8_bits(_centre_square(ImageOps.exif_transpose(image)), channels)
             if resolution is not None and image.size != (resolution, resolution):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, NamedTuple, Sequence
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +30,7 @@ class Samples(NamedTuple):
     layouts: np.ndarray | None
 
 
-def load_generator(checkpoint: str, average: bool = True) -> LoadedGenerator:
+def load_generator(checkpoint: str | os.PathLike[str], average: bool = True) -> LoadedGenerator:
     """The generator of a training run.
 
     Args:
@@ -52,7 +54,7 @@ def load_generator(checkpoint: str, average: bool = True) -> LoadedGenerator:
 
 
 def draw_latents(count: int, latent_dim: int, seed: int, truncation: float | None = None) -> np.ndarray:
-    """z ~ N(0, I), (count, latent_dim) float32; the first rows do not depend on `count`.
+    """Z ~ N(0, I), (count, latent_dim) float32; the first rows do not depend on `count`.
 
     Args:
         count: how many.
@@ -99,7 +101,8 @@ def sample(
     Raises:
         ValueError: labels out of range, or layouts asked of a generator without any.
     """
-    images, layouts = [], []
+    images: list[np.ndarray] = []
+    layouts: list[Any] = []
     for batch_images, batch_layouts in _batches(generator, latents, labels, batch_size, with_layouts):
         images.append(batch_images)
         layouts.append(batch_layouts)
@@ -132,12 +135,12 @@ def interpolate_classes(
         raise ValueError(f"class_ids must name two or more classes and steps be >= 1; got {class_ids}, {steps}.")
     check_class_ids(class_ids, generator.num_classes)
     corners = np.eye(generator.num_classes, dtype=np.float32)[list(class_ids)]
-    weights = [
+    blends = [
         (1 - share) * before + share * after
         for before, after in zip(corners, corners[1:])
         for share in np.arange(steps) / steps
     ]
-    weights = np.stack([*weights, corners[-1]]).astype(np.float32)
+    weights = np.stack([*blends, corners[-1]]).astype(np.float32)
     latents = np.repeat(latent[None], len(weights), axis=0)
     return sample(generator, latents, weights, batch_size, generator.attentive_normalization is not None)
 

@@ -144,6 +144,4 @@ def check_layer(layer: Any) -> None:
                 f"wrapper would not run: allowed are {allowed}, and subclasses that compute as they do."
             )
     if getattr(layer, "quantization_mode", None) is not None or getattr(layer, "sparse", False):
-        raise ValueError(
-            f"layer {layer.name} is quantized or sparse; only plain {allowed} can be normalized."
-        )
+        raise ValueError(f"layer {layer.name} is quantized or sparse; only plain {allowed} can be normalized.")

@@ -70,9 +70,7 @@ def pixel_mean(maps: tf.Tensor, total: Total = tf.identity) -> tf.Tensor:
 def safe_sqrt(variance: tf.Tensor) -> tf.Tensor:
     """Square root whose gradient at 0 is 0 and not infinite."""
     positive = variance > 0
-    return tf.where(
-        positive, tf.sqrt(tf.where(positive, variance, tf.ones_like(variance))), tf.zeros_like(variance)
-    )
+    return tf.where(positive, tf.sqrt(tf.where(positive, variance, tf.ones_like(variance))), tf.zeros_like(variance))
 
 
 def layout_sums(layout: tf.Tensor, epsilon: float, total: Total = tf.identity) -> LayoutSums:
@@ -192,7 +190,7 @@ def normalize_regions(
     alpha = tf.zeros([1, channels], features.dtype) if offset is None else offset
 
     @tf.custom_gradient
-    def fused(x: tf.Tensor, s: tf.Tensor, beta: tf.Tensor, alpha: tf.Tensor):
+    def fused(x: tf.Tensor, s: tf.Tensor, beta: tf.Tensor, alpha: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
         return core(x, s, beta, alpha, epsilon)
 
     return fused(features, layout, beta, alpha)
@@ -294,9 +292,7 @@ def _weighted(
     s_slope = tf.linalg.matmul(s, slope)
 
     def weigh(s_factor: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-        return z * s_factor + (
-            mu * s_factor - tf.linalg.matmul(s, factor * c)
-        )  # sum_k S_k factor_k (Y - c_k)
+        return z * s_factor + (mu * s_factor - tf.linalg.matmul(s, factor * c))  # sum_k S_k factor_k (Y - c_k)
 
     out = weigh(s_slope, slope) + tf.linalg.matmul(s, alpha - delta * slope)
 

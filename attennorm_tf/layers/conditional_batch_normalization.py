@@ -119,9 +119,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         return gamma, beta
 
     def _statistics(self, features: tf.Tensor, training: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        moving = [
-            tf.cast(tf.convert_to_tensor(w), features.dtype) for w in (self.moving_mean, self.moving_variance)
-        ]
+        moving = [tf.cast(tf.convert_to_tensor(w), features.dtype) for w in (self.moving_mean, self.moving_variance)]
         if not self.trainable or (not tf.is_tensor(training) and not training):
             return moving[0], moving[1]
         batch = _batch_moments(features, self.synchronized)
@@ -130,9 +128,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
             batch = tuple(tf.where(training, new, old) for new, old in zip(batch, moving))
         # Where training is a false tensor, batch is moving and the averages stay.
         for weight, old, new in zip((self.moving_mean, self.moving_variance), moving, batch):
-            weight.assign(
-                tf.cast(old * self.momentum + tf.stop_gradient(new) * (1.0 - self.momentum), weight.dtype)
-            )
+            weight.assign(tf.cast(old * self.momentum + tf.stop_gradient(new) * (1.0 - self.momentum), weight.dtype))
         return batch
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -156,9 +152,7 @@ def _batch_moments(features: tf.Tensor, synchronized: bool) -> tuple[tf.Tensor, 
         mean = tf.reduce_mean(features, (0, 1, 2))
         return mean, tf.reduce_mean(tf.square(features - mean), (0, 1, 2))
     size = tf.shape(features)
-    count = replica.all_reduce(
-        tf.distribute.ReduceOp.SUM, tf.cast(size[0] * size[1] * size[2], features.dtype)
-    )
+    count = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(size[0] * size[1] * size[2], features.dtype))
     mean = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(features, (0, 1, 2))) / count
     deviation = tf.reduce_sum(tf.square(features - mean), (0, 1, 2))
     return mean, replica.all_reduce(tf.distribute.ReduceOp.SUM, deviation) / count
@@ -184,6 +178,4 @@ def _is_number(value: Any) -> bool:
 def _check_static_ids(labels: tf.Tensor, num_classes: int) -> None:
     ids = tf.get_static_value(labels)
     if ids is not None and np.size(ids) and not (np.min(ids) >= 0 and np.max(ids) < num_classes):
-        raise ValueError(
-            f"labels must be class ids in [0, {num_classes}), got {np.min(ids)} to {np.max(ids)}."
-        )
+        raise ValueError(f"labels must be class ids in [0, {num_classes}), got {np.min(ids)} to {np.max(ids)}.")

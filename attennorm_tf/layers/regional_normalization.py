@@ -174,12 +174,8 @@ def apply_regional_moments(
     Raises:
         ValueError: an argument's rank, shape, dtype or value is not allowed.
     """
-    features, layout, scale, offset, result_dtype = _prepare(
-        features, layout, scale, offset, epsilon, STATISTICS[0]
-    )
-    mean, variance = (
-        _moment(m, features, layout, name) for m, name in ((mean, "mean"), (variance, "variance"))
-    )
+    features, layout, scale, offset, result_dtype = _prepare(features, layout, scale, offset, epsilon, STATISTICS[0])
+    mean, variance = (_moment(m, features, layout, name) for m, name in ((mean, "mean"), (variance, "variance")))
     x, s = _flatten(features), _flatten(layout)
     g = pixel_mean(x)
     slope = 1.0 / (safe_sqrt(variance) + epsilon)
@@ -206,8 +202,7 @@ def _prepare(
             raise ValueError(f"{name} must have a float dtype, got {tensor.dtype.name}; cast it first")
         if tensor.shape.rank != 4:
             raise ValueError(
-                f"{name} must have rank 4, (batch, height, width, channels or entities), "
-                f"got shape {tensor.shape}"
+                f"{name} must have rank 4, (batch, height, width, channels or entities), got shape {tensor.shape}"
             )
     if not features.shape[:3].is_compatible_with(layout.shape[:3]):
         raise ValueError(
@@ -251,7 +246,7 @@ def _cast(tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         return tf.cast(tensor, dtype)
 
     @tf.custom_gradient
-    def widen(narrow: tf.Tensor):
+    def widen(narrow: tf.Tensor) -> tuple[tf.Tensor, Any]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             limited = tf.clip_by_value(upstream, tf.float16.min, tf.float16.max)
             return tf.cast(tf.where(tf.math.is_finite(upstream), limited, upstream), tf.float16)

@@ -77,19 +77,13 @@ class SpectralNormalization(keras.layers.Wrapper):
         **kwargs: Any,
     ) -> None:
         check_layer(layer)
-        if (
-            isinstance(power_iterations, bool)
-            or not isinstance(power_iterations, int)
-            or power_iterations < 1
-        ):
+        if isinstance(power_iterations, bool) or not isinstance(power_iterations, int) or power_iterations < 1:
             raise ValueError(f"power_iterations must be an integer of at least 1, got {power_iterations!r}.")
         if not _is_number(epsilon) or not 0 < epsilon < math.inf:
             raise ValueError(f"epsilon must be a positive number, got {epsilon!r}.")
         for name in ("dtype", "activity_regularizer"):
             if kwargs.get(name) is not None:
-                raise ValueError(
-                    f"{name}={kwargs[name]!r}: give {name} to the wrapped layer, not to the wrapper."
-                )
+                raise ValueError(f"{name}={kwargs[name]!r}: give {name} to the wrapped layer, not to the wrapper.")
             kwargs.pop(name, None)
         # A plain float32 policy without autocast: weights are read here as they are stored, not rounded to
         # the compute type of a mixed policy, and inputs of any type reach the wrapped layer's own cast.
@@ -158,9 +152,7 @@ class SpectralNormalization(keras.layers.Wrapper):
 
     def _check_built(self) -> None:
         if not self.built:
-            raise ValueError(
-                f"{self.name} has no weights yet: call or build it before its spectral norm is used."
-            )
+            raise ValueError(f"{self.name} has no weights yet: call or build it before its spectral norm is used.")
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, mask)

@@ -72,9 +72,7 @@ def score_class_conditional(
     moments.update(classifier.features(images))
     return ClassConditionalScore(
         accuracy=float((classifier.logits(images).argmax(axis=1) == labels).mean()),
-        frechet_distance=frechet_distance(
-            moments.mean, moments.covariance, reference.mean, reference.covariance
-        ),
+        frechet_distance=frechet_distance(moments.mean, moments.covariance, reference.mean, reference.covariance),
         num_images=len(images),
         num_reference=reference.count,
         classifier=classifier.name,

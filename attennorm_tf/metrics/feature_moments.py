@@ -51,9 +51,7 @@ class FeatureMoments:
         if other._mean is None or other._scatter is None:
             return
         if self._mean is not None and self._mean.size != other._mean.size:
-            raise ValueError(
-                f"cannot merge features of {other._mean.size} into {self._mean.size} dimensions."
-            )
+            raise ValueError(f"cannot merge features of {other._mean.size} into {self._mean.size} dimensions.")
         self._combine(other.count, other._mean, other._scatter)
 
     @property
@@ -70,8 +68,7 @@ class FeatureMoments:
             raise ValueError(f"a covariance needs at least 2 examples, got {self.count}.")
         if self.count <= self._mean.size:
             _logger.warning(
-                "covariance of %d dimensions from %d examples is singular: a Frechet distance from it is "
-                "unreliable.",
+                "covariance of %d dimensions from %d examples is singular: a Frechet distance from it is unreliable.",
                 self._mean.size,
                 self.count,
             )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def frechet_distance(
-    mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray
-) -> float:
+def frechet_distance(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray) -> float:
     """|mean1 - mean2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), in float64.
 
     tr (C1 C2)^(1/2) is the sum of the square roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), a symmetric
@@ -35,8 +33,7 @@ def frechet_distance(
     for number, mean, covariance in ((1, mean1, covariance1), (2, mean2, covariance2)):
         if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
             raise ValueError(
-                f"mean{number} must be (d,) and covariance{number} (d, d), got {mean.shape} and "
-                f"{covariance.shape}."
+                f"mean{number} must be (d,) and covariance{number} (d, d), got {mean.shape} and {covariance.shape}."
             )
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise ValueError(f"mean{number} or covariance{number} holds a value that is not finite.")
@@ -49,7 +46,5 @@ def frechet_distance(
     product = root @ covariance2 @ root
     # Rounding leaves tiny negative eigenvalues where the exact ones are 0.
     trace_of_root = np.sqrt(np.maximum(np.linalg.eigvalsh((product + product.T) / 2), 0.0)).sum()
-    distance = (
-        np.square(mean1 - mean2).sum() + np.trace(covariance1) + np.trace(covariance2) - 2 * trace_of_root
-    )
+    distance = np.square(mean1 - mean2).sum() + np.trace(covariance1) + np.trace(covariance2) - 2 * trace_of_root
     return max(0.0, float(distance))

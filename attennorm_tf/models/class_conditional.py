@@ -26,15 +26,17 @@ GENERATOR_CHANNELS = {
 
 def scaled(channels: int, width: float) -> int:
     """Channels for a width multiplier, never less than 8 and a multiple of 8."""
-    return max(8, int(round(channels * BASE_WIDTH * width / 8)) * 8)
+    return max(8, round(channels * BASE_WIDTH * width / 8) * 8)
 
 
 def check_resolution(resolution: int) -> None:
+    """Raises ValueError for a resolution that no table has."""
     if resolution not in GENERATOR_CHANNELS:
         raise ValueError(f"resolution must be one of {sorted(GENERATOR_CHANNELS)}, got {resolution!r}.")
 
 
 def check_network_arguments(resolution: int, num_classes: int, width: float, attention: str) -> None:
+    """Raises ValueError for the first argument, common to both networks, that is out of range."""
     check_resolution(resolution)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be an int >= 1, got {num_classes!r}.")
@@ -142,6 +144,7 @@ class ClassConditionalGenerator(keras.Model):
         if spectral_normalization:
             dense = SpectralNormalization(dense, update_on_call=False, name="dense")
         self.dense = dense
+        self._parts_built = False
         self._num_blocks = len(blocks)
         self.self_attention = None
         self._attention_index = sizes.index(attention_size)
@@ -154,17 +157,15 @@ class ClassConditionalGenerator(keras.Model):
             )
             setattr(self, name, block)
         if attention == "self_attention":
-            self.self_attention = SelfAttention(
-                spectral_normalization=spectral_normalization, name="self_attention"
-            )
+            self.self_attention = SelfAttention(spectral_normalization=spectral_normalization, name="self_attention")
         self.norm = keras.layers.BatchNormalization(epsilon=1e-5, synchronized=synchronized, name="norm")
         self.to_image = convolution(channels, 3, spectral_normalization, "to_image")
 
     def build(self, input_shape: Any = None) -> None:
-        if self.built:
-            return
-        with tf.name_scope(self.name):
-            self._build_parts()
+        if not self._parts_built:
+            with tf.name_scope(self.name):
+                self._build_parts()
+            self._parts_built = True
         self.built = True
 
     def _build_parts(self) -> None:

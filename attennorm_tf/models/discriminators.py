@@ -102,6 +102,7 @@ class ClassConditionalDiscriminator(keras.Model):
 
         table = CONCAT_BLOCKS if conditioning == "concat" else PROJECTION_BLOCKS
         self._concat_after = CONCAT_AFTER[resolution] if conditioning == "concat" else None
+        self._parts_built = False
         self._num_blocks = len(table[resolution])
         inputs = channels
         for index, (multiple, downsample) in enumerate(table[resolution]):
@@ -124,9 +125,7 @@ class ClassConditionalDiscriminator(keras.Model):
             inputs = filters
         self.self_attention = None
         if attention == "self_attention":
-            self.self_attention = SelfAttention(
-                spectral_normalization=spectral_normalization, name="self_attention"
-            )
+            self.self_attention = SelfAttention(spectral_normalization=spectral_normalization, name="self_attention")
         embedding_dim = embedding_dim if conditioning == "concat" else inputs
         # Glorot, as all other kernels: Keras' own default of +-0.05 would start the label branch nearly mute.
         self.embedding = self._normalized(
@@ -142,10 +141,10 @@ class ClassConditionalDiscriminator(keras.Model):
         return SpectralNormalization(layer, update_on_call=False, name=layer.name)
 
     def build(self, input_shape: Any = None) -> None:
-        if self.built:
-            return
-        with tf.name_scope(self.name):
-            self._build_parts()
+        if not self._parts_built:
+            with tf.name_scope(self.name):
+                self._build_parts()
+            self._parts_built = True
         self.built = True
 
     def _build_parts(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -33,9 +34,7 @@ class StepResult(NamedTuple):
 def draw_noise(seed: tf.Tensor, batch_size: Any, latent_dim: int, num_classes: int) -> Noise:
     """Fresh z ~ N(0, I) and y ~ U{0..K-1} for this replica's rows of the global batch."""
     latents, labels = tf.unstack(tf.random.experimental.stateless_split(seed, 2, alg="philox"))
-    return Noise(
-        replica_normal([batch_size, latent_dim], latents), replica_integers([batch_size], labels, num_classes)
-    )
+    return Noise(replica_normal([batch_size, latent_dim], latents), replica_integers([batch_size], labels, num_classes))
 
 
 def discriminator_step(
@@ -50,13 +49,15 @@ def discriminator_step(
     """One update of the discriminator by the hinge loss, in a replica context.
 
     Args:
-        generator, discriminator: the networks; the generator runs in training mode but is not updated.
+        generator: runs in training mode but is not updated.
+        discriminator: what is updated.
         optimizer: the discriminator's, built.
         images: (B, R, R, C) in [-1, 1], this replica's real images.
         labels: (B,) their class ids.
         noise: for as many generated images.
-        joint_batch: real and generated images in one pass, interleaved so that the rows of a replica are the same rows
-            of the global batch however many replicas there are; False where the statistics of a batch must not mix them.
+        joint_batch: real and generated images in one pass, interleaved so that the rows of a replica are the same
+            rows of the global batch however many replicas there are; False where the statistics of a batch must not
+            mix them.
 
     Returns:
         Losses, mean logits, gradient norm; the guarded tensors match `guarded_names`.
@@ -108,7 +109,8 @@ def update_moving_average(average: Any, model: Any, decay: float, step: tf.Tenso
     copied. The decay grows from 0.1 to `decay`, so that the start is forgotten.
 
     Args:
-        average, model: two generators of one architecture, built.
+        average: generator to update, built.
+        model: generator of the same architecture, as trained.
         decay: in [0, 1).
         step: steps done before this one, int64 scalar.
     """
@@ -201,9 +203,10 @@ class GanTask:
 def _apply_gradients(
     tape: tf.GradientTape, loss: tf.Tensor, model: Any, optimizer: Any
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Applies the gradient summed over replicas; returns each weight's squared norm here and a share of the total norm."""
+    """Applies the gradient summed over replicas; returns each weight's squared norm here, and a share of the norm."""
     variables = model.trainable_variables
-    gradients = tape.gradient(loss, variables)
+    # Dense: optimizers of the two stacks treat the rows of a table that a batch did not touch differently.
+    gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
     norms = [tf.reduce_sum(tf.square(tf.cast(g, tf.float32))) for g in gradients]
     replicas = replica_position()[1]
     if replicas == 1:

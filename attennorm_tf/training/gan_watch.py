@@ -34,13 +34,15 @@ class GanWatch:
         self._images = tf.function(self._compute_images)
 
     def scalars(self) -> dict[str, float]:
-        """rho and t of each attentive normalization, largest sigma, layout entropy (nats), entities in use."""
+        """Rho and t of each attentive normalization, largest sigma, layout entropy (nats), entities in use."""
         return {name: float(value) for name, value in self._values().items()}
 
     def pictures(self) -> dict[str, np.ndarray]:
         """A grid of images, one column per class, and the sheet of layouts (Figure 5) where there are any."""
         images, layouts = self._images()
-        pictures = {"samples": image_grid(images.numpy(), self._rows, self._columns, scale=max(1, 48 // images.shape[1]))}
+        pictures = {
+            "samples": image_grid(images.numpy(), self._rows, self._columns, scale=max(1, 48 // images.shape[1]))
+        }
         if layouts is not None:
             shown = self._columns
             pictures["layouts"] = layout_sheet(images.numpy()[:shown], layouts.numpy()[:shown])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType, TracebackType
-from typing import Any, Callable, NamedTuple, Protocol, Sequence
+from typing import Any, Callable, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -24,8 +25,14 @@ class Task(Protocol):
     """What the loop trains."""
 
     batches_per_step: int
-    guarded: Sequence[str]  # names of the tensors that `train_step` returns as `guarded`
-    progress_metrics: Sequence[str]  # metrics shown in the progress line
+
+    @property
+    def guarded(self) -> Sequence[str]:
+        """Names of the tensors that `train_step` returns as `guarded`."""
+
+    @property
+    def progress_metrics(self) -> Sequence[str]:
+        """Metrics shown in the progress line."""
 
     @property
     def checkpoint_items(self) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def write_text(path: Path, text: str) -> None:
 
 def describe_environment() -> dict[str, Any]:
     """Versions, devices and the git commit of the checkout, if it is one."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)

@@ -93,9 +93,7 @@ def enlarge(images: np.ndarray, scale: int) -> np.ndarray:
     return images.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
-def write(
-    canvas: Image.Image, centre: tuple[int, int], text: str, width: int, size: int = _LABEL_SIZE
-) -> None:
+def write(canvas: Image.Image, centre: tuple[int, int], text: str, width: int, size: int = _LABEL_SIZE) -> None:
     """Writes `text` around `centre`, in a smaller type or shortened where it is wider than `width`."""
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size)

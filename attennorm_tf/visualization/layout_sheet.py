@@ -96,9 +96,7 @@ def layout_sheet(images: np.ndarray, layouts: np.ndarray, max_entities: int | No
     columns = [_tiles(to_uint8(images), tile), _tiles(binarized_layout(layouts), tile)]
     columns += [_tiles(_heat(layouts[..., entity]), tile) for entity in entities]
     step = tile + _GAP
-    canvas = Image.new(
-        "RGB", (_GAP + len(columns) * step + _GAP, 2 * _HEADING + len(images) * step), BACKGROUND
-    )
+    canvas = Image.new("RGB", (_GAP + len(columns) * step + _GAP, 2 * _HEADING + len(images) * step), BACKGROUND)
     lefts = [_GAP + index * step + (_GAP if index > 1 else 0) for index in range(len(columns))]
     headings = ["image", "layout"]
     headings += [f"entity {entity}" for entity in entities]
@@ -169,9 +167,7 @@ def _tiles(pixels: np.ndarray, side: int) -> np.ndarray:
     height, width = pixels.shape[1:3]
     if height == width and side % height == 0:
         return enlarge(pixels, side // height)
-    return np.stack(
-        [np.array(Image.fromarray(one).resize((side, side), Image.Resampling.NEAREST)) for one in pixels]
-    )
+    return np.stack([np.array(Image.fromarray(one).resize((side, side), Image.Resampling.NEAREST)) for one in pixels])
 
 
 def _heat(values: np.ndarray, highest: float | None = None) -> np.ndarray:

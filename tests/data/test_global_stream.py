@@ -20,10 +20,7 @@ def test_every_epoch_is_a_permutation_of_its_own(num_examples):
     np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(num_examples), (epochs, 1)))
     if num_examples > 7:
         assert len({order.tobytes() for order in orders}) == epochs
-        assert (
-            len({shuffled_examples(positions, num_examples, seed).numpy().tobytes() for seed in range(9)})
-            == 9
-        )
+        assert len({shuffled_examples(positions, num_examples, seed).numpy().tobytes() for seed in range(9)}) == 9
 
 
 def test_shuffle_is_unbiased_on_a_folder_sorted_by_class():
@@ -34,9 +31,7 @@ def test_shuffle_is_unbiased_on_a_folder_sorted_by_class():
     for lag in (1, 2, 4, 16, 64, 256):
         assert abs((upper[:-lag] * upper[lag:]).mean()) < 4.5 / np.sqrt(num_examples)
     assert abs(np.corrcoef(order, np.arange(num_examples))[0, 1]) < 4.5 / np.sqrt(num_examples)
-    counts = np.stack(
-        [np.bincount(part * 10 // num_examples, minlength=10) for part in order.reshape(-1, 500)]
-    )
+    counts = np.stack([np.bincount(part * 10 // num_examples, minlength=10) for part in order.reshape(-1, 500)])
     chi_squared = ((counts - 50.0) ** 2 / 50.0).sum(axis=1).mean() / 9
     assert 0.8 < chi_squared < 1.2
 
@@ -115,9 +110,5 @@ def test_a_distribution_strategy_gets_the_same_global_batches(two_cpus):
     distributed = iter(two_cpus.distribute_datasets_from_function(pipeline))
     for images, labels in data.batches(**options).take(3):
         shared_images, shared_labels = next(distributed)
-        np.testing.assert_array_equal(
-            tf.concat(two_cpus.experimental_local_results(shared_images), 0), images
-        )
-        np.testing.assert_array_equal(
-            tf.concat(two_cpus.experimental_local_results(shared_labels), 0), labels
-        )
+        np.testing.assert_array_equal(tf.concat(two_cpus.experimental_local_results(shared_images), 0), images)
+        np.testing.assert_array_equal(tf.concat(two_cpus.experimental_local_results(shared_labels), 0), labels)

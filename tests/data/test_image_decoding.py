@@ -45,9 +45,7 @@ def test_jpeg_agrees_with_tensorflow():
 def test_gif_gives_its_first_frame():
     frames = [Image.new("RGB", (4, 4), colour) for colour in ((255, 0, 0), (0, 255, 0))]
     encoded = _encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(
-        decode_image(encoded, resolution=None), np.full((4, 4, 3), (255, 0, 0), np.uint8)
-    )
+    np.testing.assert_array_equal(decode_image(encoded, resolution=None), np.full((4, 4, 3), (255, 0, 0), np.uint8))
 
 
 def test_16_bit_grey_is_scaled_not_clipped():
@@ -115,9 +113,7 @@ def test_grey_from_colour(pixels):
     assert np.abs(decoded - pixels @ [0.299, 0.587, 0.114]).max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "resolution"), [(40, 61, 16), (61, 40, 16), (9, 9, 32), (1, 5, 4)]
-)
+@pytest.mark.parametrize(("height", "width", "resolution"), [(40, 61, 16), (61, 40, 16), (9, 9, 32), (1, 5, 4)])
 def test_resize_is_tensorflows_antialiased_bilinear_of_the_centre_square(height, width, resolution):
     image = np.random.RandomState(1).randint(0, 256, (height, width, 3)).astype(np.uint8)
     side = min(height, width)

@@ -155,9 +155,7 @@ def test_a_corrupt_image_stops_with_its_name_where_images_are_decoded_on_the_fly
     _damage(folder / "dog" / "2.png")
     data = load_dataset("image_folder", root=folder)
     monkeypatch.setattr(data, "_cache_bytes", 0)
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"cannot read image '.*2\.png': image file is trunc"
-    ):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read image '.*2\.png': image file is trunc"):
         list(data.batches(resolution=4, batch_size=4, seed=0, repeat=False))
 
 

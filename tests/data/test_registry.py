@@ -117,9 +117,7 @@ def test_tfds_corrupt(storage, tmp_path, build_tfds, caplog):
 
 
 def test_tfds_not_prepared_is_not_fetched_unasked(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"not prepared in .* pass download=True to fetch it, or run `tfds build"
-    ):
+    with pytest.raises(ValueError, match=r"not prepared in .* pass download=True to fetch it, or run `tfds build"):
         load_dataset("tfds:mnist", root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -85,9 +85,7 @@ def test_attributes_and_arrays(data):
 
 def test_unshuffled_epoch_is_the_arrays(data):
     images, labels = data.arrays(resolution=5)
-    epoch = _numpy(
-        data.batches(resolution=5, batch_size=4, seed=0, shuffle=False, repeat=False, drop_remainder=False)
-    )
+    epoch = _numpy(data.batches(resolution=5, batch_size=4, seed=0, shuffle=False, repeat=False, drop_remainder=False))
     np.testing.assert_array_equal(np.concatenate([batch[0] for batch in epoch]), images)
     np.testing.assert_array_equal(np.concatenate([batch[1] for batch in epoch]), labels)
 
@@ -95,9 +93,7 @@ def test_unshuffled_epoch_is_the_arrays(data):
 def test_resumes_exactly_at_every_step(data):
     def stream(start):
         return _numpy(
-            data.batches(resolution=5, batch_size=8, seed=3, start_step=start, horizontal_flip=True).take(
-                9 - start
-            )
+            data.batches(resolution=5, batch_size=8, seed=3, start_step=start, horizontal_flip=True).take(9 - start)
         )
 
     whole = stream(0)

@@ -96,15 +96,11 @@ def built(name: str, **dtype: Any) -> keras.layers.Layer:
     layer = CASES[name].make(**dtype)
     layer(inputs_of(name))
     generator = np.random.default_rng(6)
-    for weight in sorted(
-        layer.trainable_weights, key=lambda weight: (plain_name(weight), tuple(weight.shape))
-    ):
+    for weight in sorted(layer.trainable_weights, key=lambda weight: (plain_name(weight), tuple(weight.shape))):
         weight.assign(0.4 * generator.normal(size=tuple(weight.shape)))
     for weight in layer.non_trainable_weights:
         if plain_name(weight) == "u":  # drawn anew by every layer
-            weight.assign(
-                np.arange(1, 1 + len(weight.numpy())) / np.linalg.norm(np.arange(1, 1 + weight.shape[0]))
-            )
+            weight.assign(np.arange(1, 1 + len(weight.numpy())) / np.linalg.norm(np.arange(1, 1 + weight.shape[0])))
     return layer
 
 

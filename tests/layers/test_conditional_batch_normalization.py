@@ -78,9 +78,7 @@ def test_class_weights_blend_and_one_hot_is_the_class() -> None:
         np.testing.assert_array_equal(layer((images, tf.constant(IDS, dtype))), by_id)
     weights = np.array([[0.5, 0.5, 0], [0.2, 0.3, 0.5], [0, 1, 0], [0.9, 0, 0.1]])
     expected = normalize(layer, features, weights, 0.0, 1.0)
-    np.testing.assert_allclose(
-        layer((images, tf.constant(weights, tf.float32))), expected, rtol=1e-4, atol=2e-5
-    )
+    np.testing.assert_allclose(layer((images, tf.constant(weights, tf.float32))), expected, rtol=1e-4, atol=2e-5)
     # The way from one class to another is straight.
     ends = [layer((images, tf.constant(np.eye(3)[[k] * 4], tf.float32))).numpy() for k in (0, 2)]
     middle = layer((images, tf.constant([[0.25, 0.0, 0.75]] * 4)))
@@ -110,9 +108,7 @@ def test_large_means_and_constant_images_lose_nothing() -> None:
     expected = normalize(layer, shifted.astype(np.float64), np.eye(3)[IDS], *moments(shifted))
     np.testing.assert_allclose(outputs, expected, atol=2e-3)
     constant = layer((tf.fill((4, 8, 8, 6), 6e4), tf.constant(IDS)), training=True).numpy()
-    np.testing.assert_allclose(
-        constant, np.broadcast_to(layer.beta.numpy()[IDS][:, None, None], constant.shape)
-    )
+    np.testing.assert_allclose(constant, np.broadcast_to(layer.beta.numpy()[IDS][:, None, None], constant.shape))
 
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
@@ -126,9 +122,7 @@ def test_half_precision_statistics_are_float32(dtype: str) -> None:
     assert outputs.dtype == half.compute_dtype
     for name in ("gamma", "beta", "moving_mean", "moving_variance"):
         assert tf.as_dtype(getattr(half, name).dtype) == tf.float32
-    np.testing.assert_array_equal(
-        tf.cast(outputs, tf.float32), tf.cast(tf.cast(expected, outputs.dtype), tf.float32)
-    )
+    np.testing.assert_array_equal(tf.cast(outputs, tf.float32), tf.cast(tf.cast(expected, outputs.dtype), tf.float32))
     np.testing.assert_array_equal(half.moving_variance.numpy(), layer.moving_variance.numpy())
 
 
@@ -163,8 +157,7 @@ def test_two_replicas_equal_one_if_synchronized(two_cpus: tf.distribute.Strategy
         return two_cpus.experimental_distribute_values_from_function(part)
 
     results = [
-        two_cpus.experimental_local_results(result)
-        for result in step(split(features), split(IDS), split(targets))
+        two_cpus.experimental_local_results(result) for result in step(split(features), split(IDS), split(targets))
     ]
     outputs, by_images = (np.concatenate([part.numpy() for part in result]) for result in results[:2])
     by_gamma = sum(part.numpy() for part in results[2])

@@ -58,9 +58,7 @@ def _assert_close(actual, expected, tolerance):
 
 
 @pytest.mark.parametrize("statistics", STATISTICS)
-@pytest.mark.parametrize(
-    ("scale", "offset"), list(itertools.product((None, "shared", "per_entity"), repeat=2))
-)
+@pytest.mark.parametrize(("scale", "offset"), list(itertools.product((None, "shared", "per_entity"), repeat=2)))
 def test_fused_equals_pseudocode(statistics, scale, offset):
     features, layout = _inputs()
     arguments = (features, layout, _parameter(scale, 3, 4, 1), _parameter(offset, 3, 4, 2))
@@ -282,18 +280,14 @@ def test_infinite_upstream_gradient_is_not_hidden_from_loss_scaling():
     with tf.GradientTape() as tape:
         tape.watch(features)
         out = regional_normalization(features, layout)
-    assert not np.all(
-        np.isfinite(tape.gradient(out, features, tf.fill(out.shape, tf.constant(np.inf, tf.float16))))
-    )
+    assert not np.all(np.isfinite(tape.gradient(out, features, tf.fill(out.shape, tf.constant(np.inf, tf.float16)))))
 
 
 @pytest.mark.parametrize("function", [regional_normalization, regional_normalization_reference])
 @pytest.mark.parametrize("statistics", STATISTICS)
 def test_zero_std_has_finite_gradients(function, statistics):
     layout = _hard(np.zeros((1, 3, 3), int), 2)
-    results = _values_and_gradients(
-        function, tf.float32, (np.zeros((1, 3, 3, 2)), layout, None, None), statistics
-    )
+    results = _values_and_gradients(function, tf.float32, (np.zeros((1, 3, 3, 2)), layout, None, None), statistics)
     assert all(np.all(np.isfinite(r)) for r in results)
     np.testing.assert_array_equal(results[0], 0.0)
 
@@ -311,9 +305,7 @@ def test_moments_equal_a_numpy_loop(statistics, across_batch):
             count = s[..., k].sum() + EPSILON
             m = (x[..., c] * s[..., k]).sum() / count
             deviation = (
-                (x[..., c] * s[..., k] - m) ** 2
-                if statistics == "algorithm1"
-                else s[..., k] * (x[..., c] - m) ** 2
+                (x[..., c] * s[..., k] - m) ** 2 if statistics == "algorithm1" else s[..., k] * (x[..., c] - m) ** 2
             )
             np.testing.assert_allclose(mean[image, k, c], m, rtol=1e-10)
             np.testing.assert_allclose(variance[image, k, c], deviation.sum() / count, rtol=1e-10)

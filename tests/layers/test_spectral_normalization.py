@@ -48,9 +48,7 @@ CASES: dict[str, tuple[type, dict[str, Any], tuple[int, ...]]] = {
     "embedding": (layers.Embedding, {"input_dim": 9, "output_dim": 5}, (2, 4)),
 }
 every_case = pytest.mark.parametrize("case", CASES)
-one_of_each_type = pytest.mark.parametrize(
-    "case", ["dense", "conv2d_strided", "transpose_strided", "embedding"]
-)
+one_of_each_type = pytest.mark.parametrize("case", ["dense", "conv2d_strided", "transpose_strided", "embedding"])
 
 
 def plain_layer(case: str, **options: Any) -> keras.layers.Layer:
@@ -202,9 +200,7 @@ def test_u_stays_at_inference_and_where_asked() -> None:
 
 
 @pytest.mark.parametrize("update_on_call", [True, False])
-def test_replicas_hold_the_same_u_as_one_device(
-    two_cpus: tf.distribute.Strategy, update_on_call: bool
-) -> None:
+def test_replicas_hold_the_same_u_as_one_device(two_cpus: tf.distribute.Strategy, update_on_call: bool) -> None:
     with two_cpus.scope():
         inputs = keras.Input((None, None, 3))
         hidden = SpectralNormalization(layers.Conv2D(4, 3), update_on_call=update_on_call)(inputs)
@@ -212,8 +208,7 @@ def test_replicas_hold_the_same_u_as_one_device(
         model = keras.Model(inputs, outputs)
     wrappers = [layer for layer in model.layers if isinstance(layer, SpectralNormalization)]
     expected = [
-        power_iteration(as_matrix(wrapper.layer), wrapper.u.numpy().astype(np.float64), 3)
-        for wrapper in wrappers
+        power_iteration(as_matrix(wrapper.layer), wrapper.u.numpy().astype(np.float64), 3) for wrapper in wrappers
     ]
 
     @tf.function
@@ -361,8 +356,7 @@ def test_update_spectral_norms_updates_every_wrapper_once() -> None:
     model = Subclassed()
     model(tf.constant([0, 3]))
     expected = [
-        power_iteration(as_matrix(wrapper.layer), wrapper.u.numpy().astype(np.float64))
-        for wrapper in model.wrappers()
+        power_iteration(as_matrix(wrapper.layer), wrapper.u.numpy().astype(np.float64)) for wrapper in model.wrappers()
     ]
     tf.function(lambda: update_spectral_norms(model))()
     for wrapper, value in zip(model.wrappers(), expected):

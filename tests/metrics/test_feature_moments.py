@@ -30,9 +30,7 @@ def test_any_split_into_batches_gives_numpys_moments(splits, offset):
 def test_float32_features_are_summed_in_float64():
     features = np.random.RandomState(0).normal(1000.0, 1.0, (5000, 3)).astype(np.float32)
     moments = _moments(*np.split(features, 50))
-    np.testing.assert_allclose(
-        moments.covariance, np.cov(features.astype(np.float64).T), rtol=1e-9, atol=1e-9
-    )
+    np.testing.assert_allclose(moments.covariance, np.cov(features.astype(np.float64).T), rtol=1e-9, atol=1e-9)
 
 
 def test_merge_equals_one_stream():

@@ -34,9 +34,7 @@ def test_parameter_counts_and_shapes(name: str, resolution: int) -> None:
         logits = discriminator([images, tf.zeros([2], tf.int32)])
         assert images.shape == (2, resolution, resolution, 3)
         assert logits.shape == (2, 1)
-        assert {"generator": counts(generator), "discriminator": counts(discriminator)} == GOLDEN[name][
-            str(resolution)
-        ]
+        assert {"generator": counts(generator), "discriminator": counts(discriminator)} == GOLDEN[name][str(resolution)]
 
 
 def test_paper_generator_by_hand() -> None:
@@ -150,7 +148,7 @@ def test_ablations_reach_both_layers(name: str, field: str, value: object) -> No
 
 @pytest.mark.parametrize("name", ["attennorm", "sagan", "sngan"])
 def test_keras_file_round_trip(name: str, tmp_path: Path) -> None:
-    generator, discriminator = gan_preset(name, **{k: v for k, v in TINY.items()})
+    generator, discriminator = gan_preset(name, **TINY)
     latents, labels = tf.random.normal([2, 128]), tf.constant([0, 2])
     images = generator([latents, labels])
     logits = discriminator([images, labels])
@@ -188,9 +186,9 @@ def test_bad_arguments(arguments: dict, message: str) -> None:
 def test_bad_attention_places() -> None:
     with pytest.raises(ValueError, match=r"attention_resolution must be one of \[8, 16\], got 32"):
         ClassConditionalGenerator(**TINY, attention_resolution=32)
-    with pytest.raises(ValueError, match="attention_block must be one of 1, 2; got 3"):
+    with pytest.raises(ValueError, match=r"attention_block must be one of 1, 2; got 3"):
         ClassConditionalDiscriminator(**TINY, attention_block=3)
-    with pytest.raises(ValueError, match="conditioning must be one of 'concat', 'projection'; got 'sum'"):
+    with pytest.raises(ValueError, match=r"conditioning must be one of 'concat', 'projection'; got 'sum'"):
         ClassConditionalDiscriminator(**TINY, conditioning="sum")
 
 
@@ -213,15 +211,15 @@ def test_bad_labels(labels: tf.Tensor, message: str) -> None:
 
 
 def test_unknown_preset_and_field() -> None:
-    with pytest.raises(ValueError, match="preset must be one of attennorm, .*; got 'biggan'"):
+    with pytest.raises(ValueError, match=r"preset must be one of attennorm, .*; got 'biggan'"):
         gan_preset("biggan")
-    with pytest.raises(ValueError, match="model.heads is not a field; model has resolution"):
+    with pytest.raises(ValueError, match=r"model.heads is not a field; model has resolution"):
         gan_preset("attennorm", heads=4)
-    with pytest.raises(ValueError, match="model.resolution must be 16, 32, 64 or 128; got 20"):
+    with pytest.raises(ValueError, match=r"model.resolution must be 16, 32, 64 or 128; got 20"):
         gan_preset("attennorm", resolution=20)
 
 
 def test_no_layout_without_attentive_normalization() -> None:
     generator, _ = gan_preset("sngan", **TINY)
-    with pytest.raises(ValueError, match="this generator has no layout, its attention is 'none'"):
+    with pytest.raises(ValueError, match=r"this generator has no layout, its attention is 'none'"):
         generator([tf.zeros([1, 128]), tf.zeros([1], tf.int32)], return_layout=True)

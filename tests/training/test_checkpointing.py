@@ -74,22 +74,22 @@ def test_damage_is_found_and_the_one_before_used(tmp_path: Path, damage: str) ->
 
 def test_objects_that_do_not_fit(tmp_path: Path) -> None:
     path = CheckpointStore(tmp_path).save(1, items(), {})
-    with pytest.raises(CheckpointError, match="does not fit these networks"):
+    with pytest.raises(CheckpointError, match=r"does not fit these networks"):
         restore(path, {"value": tf.Variable([0.0] * 9)})
-    with pytest.raises(CheckpointError, match="does not fit these networks"):
+    with pytest.raises(CheckpointError, match=r"does not fit these networks"):
         restore(path, {"other": tf.Variable([0.0] * 8)})
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="nowhere does not exist"):
+    with pytest.raises(CheckpointError, match=r"nowhere does not exist"):
         find_checkpoint(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match="holds no whole checkpoint"):
+    with pytest.raises(CheckpointError, match=r"holds no whole checkpoint"):
         find_checkpoint(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file")
-    with pytest.raises(CheckpointError, match="could not be written .*there is no earlier one"):
+    with pytest.raises(CheckpointError, match=r"could not be written .*there is no earlier one"):
         CheckpointStore(tmp_path / "checkpoints").save(1, items(), {})
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 import tensorflow as tf
@@ -78,7 +79,8 @@ def lines(path: Path) -> list[dict[str, float]]:
 
 def test_metrics_are_means_over_the_steps_since_the_last_line(tmp_path: Path) -> None:
     outcome, task = train(tmp_path, 10)
-    assert outcome.step == 10 and outcome.stopped_by is None
+    assert outcome.step == 10
+    assert outcome.stopped_by is None
     assert [line["step"] for line in lines(tmp_path)] == [4, 8, 10]
     assert [line["added"] for line in lines(tmp_path)] == [3.0, 11.0, 17.0]  # 2 k for k of the steps before
     assert [line["sum"] for line in lines(tmp_path)] == [12.0, 56.0, 90.0]
@@ -102,7 +104,8 @@ def test_resume_goes_on_where_the_data_and_the_log_were(tmp_path: Path) -> None:
     assert [line["step"] for line in lines(tmp_path)] == [4, 7, 8, 12]
     assert outcome.step == 12
     again, task = train(tmp_path, 12)
-    assert again.step == 12 and float(task.sum) == 2 * sum(range(12))
+    assert again.step == 12
+    assert float(task.sum) == 2 * sum(range(12))
 
 
 def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -39,9 +39,7 @@ def test_a_failed_write_leaves_the_old_picture_and_nothing_else(tmp_path, monkey
 
 @pytest.mark.parametrize("array", [np.zeros((2, 2)), np.zeros((2, 2, 4), np.uint8), np.zeros(2, np.uint8)])
 def test_png_of_something_else(tmp_path, array):
-    with pytest.raises(
-        ValueError, match=re.escape("array must be uint8 (H, W), (H, W, 1) or (H, W, 3), got")
-    ):
+    with pytest.raises(ValueError, match=re.escape("array must be uint8 (H, W), (H, W, 1) or (H, W, 3), got")):
         save_png(tmp_path / "x.png", array)
 
 

@@ -59,8 +59,7 @@ def test_labels_are_written_under_the_images():
     grid = image_grid(images, rows=2, columns=2, padding=4, labels=["cat", 7, "a very long name indeed", ""])
     assert grid.shape == (4 + 2 * (32 + 18 + 4), 4 + 2 * 36, 3)
     captions = [
-        grid[4 + 32 + row * 54 : 4 + 50 + row * 54, 4 + column * 36 :][:, :32]
-        for row, column in np.ndindex(2, 2)
+        grid[4 + 32 + row * 54 : 4 + 50 + row * 54, 4 + column * 36 :][:, :32] for row, column in np.ndindex(2, 2)
     ]
     assert [bool((caption < 200).any()) for caption in captions] == [True, True, True, False]
 

@@ -14,9 +14,7 @@ _TEST_FRACTION = 0.2
 def load(request: DatasetRequest) -> LabeledImages:
     """The "train" (1,438) or "test" (359) split, stratified by class and fixed for all time."""
     if request.root is not None:
-        raise ValueError(
-            f"data set 'digits' ships with scikit-learn and takes no root, got {request.root!r}."
-        )
+        raise ValueError(f"data set 'digits' ships with scikit-learn and takes no root, got {request.root!r}.")
     if request.split not in ("train", "test"):
         raise ValueError(f"data set 'digits' has the splits 'train' and 'test', got {request.split!r}.")
     try:
@@ -29,9 +27,7 @@ def load(request: DatasetRequest) -> LabeledImages:
     chosen = _split(raw.target, request.split)
     channels = request.channels or 1
     # 0..16 to [-1, 1]
-    native = np.repeat(
-        (raw.images[chosen] / 8.0 - 1.0).astype(np.float32)[..., np.newaxis], channels, axis=-1
-    )
+    native = np.repeat((raw.images[chosen] / 8.0 - 1.0).astype(np.float32)[..., np.newaxis], channels, axis=-1)
 
     def decode(indices: np.ndarray, resolution: int) -> np.ndarray:
         images = native[indices]

@@ -44,9 +44,7 @@ def load(request: DatasetRequest) -> LabeledImages:
 
     def decode(indices: np.ndarray, resolution: int) -> np.ndarray:
         def one(index: int) -> np.ndarray:
-            return decode_image(
-                paths[index], resolution=resolution, channels=channels, max_pixels=request.max_pixels
-            )
+            return decode_image(paths[index], resolution=resolution, channels=channels, max_pixels=request.max_pixels)
 
         images = map_in_threads(one, [int(index) for index in indices])
         return np.stack(images) if images else np.zeros((0, resolution, resolution, channels), np.uint8)
@@ -84,9 +82,7 @@ def _class_root(request: DatasetRequest) -> str:
 def _list_images(root: str) -> tuple[list[str], list[str], list[int]]:
     class_names = _folders(root)
     if not class_names:
-        raise ValueError(
-            f"image folder {root!r} holds no class folders; expected {root}/<class>/<image files>."
-        )
+        raise ValueError(f"image folder {root!r} holds no class folders; expected {root}/<class>/<image files>.")
     paths: list[str] = []
     labels: list[int] = []
     ignored = 0
@@ -96,9 +92,7 @@ def _list_images(root: str) -> tuple[list[str], list[str], list[int]]:
         files = [
             entry.path
             for entry in entries
-            if not entry.name.startswith(".")
-            and entry.name.lower().endswith(EXTENSIONS)
-            and not entry.is_dir()
+            if not entry.name.startswith(".") and entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()
         ]
         ignored += len(entries) - len(files)
         if not files:

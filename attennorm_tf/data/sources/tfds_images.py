@@ -43,9 +43,7 @@ def load(request: DatasetRequest) -> LabeledImages:
     shape = builder.info.features[image_key].shape[:2]
     records = _encoded_records(builder, request.split, image_key, label_key)
     whole = list(builder.info.splits.values())
-    mean_bytes = max(
-        1, sum(part.num_bytes for part in whole) // max(1, sum(part.num_examples for part in whole))
-    )
+    mean_bytes = max(1, sum(part.num_bytes for part in whole) // max(1, sum(part.num_examples for part in whole)))
     attributes: dict[str, Any] = {
         "class_names": builder.info.features[label_key].names,
         "channels": channels,
@@ -56,9 +54,7 @@ def load(request: DatasetRequest) -> LabeledImages:
     skipped = _unreadable(records, request) if request.skip_corrupt else {}
     if skipped:
         bad = tf.constant(sorted(skipped), tf.int64)
-        records = (
-            records.enumerate().filter(lambda index, _: tf.reduce_all(index != bad)).map(lambda _, row: row)
-        )
+        records = records.enumerate().filter(lambda index, _: tf.reduce_all(index != bad)).map(lambda _, row: row)
     return StreamedImages(
         request.name,
         records=records,
@@ -112,9 +108,7 @@ class StreamedImages(LabeledImages):
 
         def replicas(positions: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
             def one(replica: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
-                first = (
-                    plan.input_pipeline_id * plan.replicas_per_pipeline + replica
-                ) * plan.per_replica_batch
+                first = (plan.input_pipeline_id * plan.replicas_per_pipeline + replica) * plan.per_replica_batch
                 own = slice(first, first + plan.per_replica_batch)
                 return positions[own], tuple(column[own] for column in rows)
 
@@ -157,9 +151,7 @@ class StreamedImages(LabeledImages):
                 )
 
             images = map_in_threads(one, list(zip(encoded, names)))
-            return (
-                np.stack(images) if images else np.zeros((0, resolution, resolution, self.channels), np.uint8)
-            )
+            return np.stack(images) if images else np.zeros((0, resolution, resolution, self.channels), np.uint8)
 
         def decode(encoded: tf.Tensor, labels: tf.Tensor, names: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             images = tf.numpy_function(decode_all, [encoded, names], tf.uint8, stateful=False)
@@ -214,9 +206,7 @@ def _classification_keys(name: str, info: Any) -> tuple[str, str]:
             f"labels {labels}."
         )
     if np.dtype(features[images[0]].np_dtype) != np.uint8:
-        raise ValueError(
-            f"data set {name!r} holds {features[images[0]].np_dtype} images; only uint8 is supported."
-        )
+        raise ValueError(f"data set {name!r} holds {features[images[0]].np_dtype} images; only uint8 is supported.")
     return images[0], labels[0]
 
 
@@ -236,12 +226,9 @@ def _encoded_records(builder: Any, split: str, image_key: str, label_key: str) -
     return rows.map(lambda row: (row[image_key], row[label_key], row["tfds_id"]))
 
 
-def _in_memory(
-    request: DatasetRequest, records: tf.data.Dataset, attributes: dict[str, Any]
-) -> LabeledImages:
+def _in_memory(request: DatasetRequest, records: tf.data.Dataset, attributes: dict[str, Any]) -> LabeledImages:
     rows = [
-        (image, int(label), f"{request.name} {number.decode()}")
-        for image, label, number in records.as_numpy_iterator()
+        (image, int(label), f"{request.name} {number.decode()}") for image, label, number in records.as_numpy_iterator()
     ]
     skipped = _unreadable(records, request) if request.skip_corrupt else {}
     rows = [row for index, row in enumerate(rows) if index not in skipped]
@@ -277,9 +264,7 @@ def _unreadable(records: tf.data.Dataset, request: DatasetRequest) -> dict[int, 
 
     def problem(row: tuple[bytes, int, bytes]) -> str | None:
         try:
-            decode_image(
-                row[0], resolution=1, max_pixels=request.max_pixels, name=f"{request.name} {row[2].decode()}"
-            )
+            decode_image(row[0], resolution=1, max_pixels=request.max_pixels, name=f"{request.name} {row[2].decode()}")
         except UnreadableImageError as error:
             return str(error)
         return None

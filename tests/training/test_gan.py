@@ -1,0 +1,196 @@
+"""The GAN's step functions and task: losses, replicas, spectral updates, moving average, exact resume."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from attennorm_tf.config import GanConfig, gan_preset_config
+from attennorm_tf.data import load_dataset
+from attennorm_tf.inference import draw_latents, load_generator, sample
+from attennorm_tf.layers import SpectralNormalization
+from attennorm_tf.training import GanTask, RunDirectory, make_strategy, run_training
+from attennorm_tf.training.gan import Noise, discriminator_step, draw_noise, generator_step, update_moving_average
+
+
+def config(preset: str = "attennorm", steps: int = 6, **model: Any) -> GanConfig:
+    made = gan_preset_config(preset, **{"resolution": 16, "width": 0.125, "latent_dim": 8, "num_entities": 4, **model})
+    made.training.steps = steps
+    made.training.batch_size = 8
+    made.training.steps_per_call = 2
+    made.training.ema_decay = 0.9
+    made.logging.log_every_steps = 2
+    made.logging.image_every_steps = 0
+    made.logging.checkpoint_every_steps = 3
+    return made
+
+
+def train(path: Path, settings: GanConfig, strategy: tf.distribute.Strategy | None = None) -> GanTask:
+    """A run on digits, as train.gan does it."""
+    strategy = strategy or make_strategy("one_device")
+    dataset = load_dataset("digits")
+    keras.utils.set_random_seed(settings.training.seed)
+    with strategy.scope():
+        task = GanTask(settings, dataset.num_classes, dataset.channels)
+    run_training(
+        task,
+        RunDirectory(path, tensorboard=False),
+        strategy,
+        settings.training,
+        settings.logging,
+        lambda context, first: dataset.batches(
+            resolution=16,
+            batch_size=settings.training.batch_size,
+            seed=settings.training.seed,
+            start_step=first,
+            replicas_per_pipeline=context.num_replicas_in_sync,
+        ),
+        {"config": settings.to_json(), "class_names": list(dataset.class_names), "channels": dataset.channels},
+    )
+    return task
+
+
+def values(task: GanTask) -> list[np.ndarray]:
+    """Every number that a run changes: networks, average, optimizer slots and counters."""
+    weights = [*task.generator.weights, *task.discriminator.weights, *task.average.weights]
+    slots = [*task.generator_optimizer.variables, *task.discriminator_optimizer.variables]
+    return [tf.convert_to_tensor(v).numpy() for v in [*weights, *slots]]
+
+
+def digest(task: GanTask) -> str:
+    return hashlib.sha256(b"".join(value.tobytes() for value in values(task))).hexdigest()
+
+
+def spectral_vectors(model: Any) -> list[np.ndarray]:
+    layers = [p for p in tf.train.TrackableView(model).descendants() if isinstance(p, SpectralNormalization)]
+    return [tf.convert_to_tensor(layer.u).numpy() for layer in layers]
+
+
+@pytest.fixture
+def task() -> GanTask:
+    return GanTask(config(), 10, 1)
+
+
+def noise(count: int = 4) -> Noise:
+    return draw_noise(tf.constant([3, 5], tf.int64), count, 8, 10)
+
+
+def changed(before: list[np.ndarray], after: list[np.ndarray]) -> list[bool]:
+    return [not np.array_equal(x, y) for x, y in zip(before, after)]
+
+
+def test_discriminator_step_updates_only_the_discriminator(task: GanTask) -> None:
+    images, labels = tf.random.uniform([4, 16, 16, 1], -1, 1), tf.constant([1, 2, 3, 4])
+    generator = [w.numpy() for w in task.generator.trainable_weights]
+    discriminator = [w.numpy() for w in task.discriminator.trainable_weights]
+    spectral = spectral_vectors(task.discriminator)
+    fakes = task.generator([noise().latents, noise().labels], training=True)
+    # The step itself updates u first, so the oracle's logits are taken from a second discriminator that did.
+    other = GanTask(config(), 10, 1).discriminator
+    other.set_weights(task.discriminator.get_weights())
+    result = discriminator_step(
+        task.generator, task.discriminator, task.discriminator_optimizer, images, labels, noise()
+    )
+    assert not any(changed(generator, [w.numpy() for w in task.generator.trainable_weights]))
+    moved = changed(discriminator, [w.numpy() for w in task.discriminator.trainable_weights])
+    assert sum(moved) > 0.8 * len(moved)
+    assert all(changed(spectral, spectral_vectors(task.discriminator)))
+    assert len(result.guarded) == 1 + len(task.discriminator.trainable_weights)
+    from attennorm_tf.layers.spectral_normalization import update_spectral_norms
+
+    update_spectral_norms(other)
+    both = tf.reshape(tf.stack([images, fakes], axis=1), [-1, 16, 16, 1])
+    both_labels = tf.reshape(tf.stack([labels, noise().labels], axis=1), [-1])
+    logits = other([both, both_labels], training=True).numpy().reshape(-1, 2)
+    hinge = np.maximum(0, 1 - logits[:, 0]).mean() + np.maximum(0, 1 + logits[:, 1]).mean()
+    np.testing.assert_allclose(result.metrics["discriminator_loss"], hinge, rtol=1e-4)
+    np.testing.assert_allclose(result.metrics["real_logit"], logits[:, 0].mean(), atol=1e-4)
+
+
+def test_generator_step_updates_only_the_generator(task: GanTask) -> None:
+    generator = [w.numpy() for w in task.generator.trainable_weights]
+    discriminator = [w.numpy() for w in task.discriminator.weights if w.trainable]
+    result = generator_step(task.generator, task.discriminator, task.generator_optimizer, noise())
+    assert not any(changed(discriminator, [w.numpy() for w in task.discriminator.weights if w.trainable]))
+    moved = changed(generator, [w.numpy() for w in task.generator.trainable_weights])
+    assert sum(moved) > 0.6 * len(moved)
+    norms = [float(n) for n in result.guarded[1:]]
+    np.testing.assert_allclose(float(result.metrics["generator_gradient_norm"]), np.sqrt(np.sum(norms)), rtol=1e-5)
+
+
+def test_orthogonal_term_reaches_the_gradient() -> None:
+    """With rho at 0 the layout has no say in the images: what moves the entities is Eq. 1 alone."""
+    for preset, moves in (("attennorm", True), ("attennorm_no_orthogonal", False)):
+        made = GanTask(config(preset), 10, 1)
+        before = made.generator.attentive_normalization.entities.numpy()
+        generator_step(made.generator, made.discriminator, made.generator_optimizer, noise())
+        assert np.array_equal(before, made.generator.attentive_normalization.entities.numpy()) is not moves
+
+
+def test_noise_is_fresh_every_step_and_reaches_all_classes() -> None:
+    first = draw_noise(tf.constant([0, 1], tf.int64), 500, 8, 10)
+    second = draw_noise(tf.constant([0, 2], tf.int64), 500, 8, 10)
+    assert not np.array_equal(first.latents, second.latents)
+    assert sorted(set(first.labels.numpy())) == list(range(10))
+    assert abs(float(tf.reduce_mean(first.latents))) < 0.1
+    assert abs(float(tf.math.reduce_std(first.latents)) - 1) < 0.1
+
+
+def test_moving_average_formula(task: GanTask) -> None:
+    before = [w.numpy() for w in task.average.weights]
+    for weight in task.generator.weights:
+        weight.assign(weight + tf.ones_like(weight))
+    update_moving_average(task.average, task.generator, 0.9, tf.constant(1000, tf.int64))
+    for old, average, weight in zip(before, task.average.weights, task.generator.weights):
+        averaged = weight.trainable or "moving_" in str(getattr(weight, "path", weight.name))
+        expected = 0.9 * old + 0.1 * weight.numpy() if averaged else weight.numpy()
+        np.testing.assert_allclose(average.numpy(), expected, rtol=1e-5, atol=1e-6)
+    update_moving_average(task.average, task.generator, 0.9, tf.constant(0, tf.int64))
+    for average, weight in zip(task.average.trainable_weights, task.generator.trainable_weights):
+        assert float(tf.reduce_max(tf.abs(average - weight))) <= 0.1
+
+
+def test_two_replicas_equal_one(tmp_path: Path, two_cpus: tf.distribute.Strategy) -> None:
+    """The same global batches and noise: weights agree after five steps, synchronised normalisers included."""
+    settings = config(steps=5)
+    one = train(tmp_path / "one", settings)
+    two = train(tmp_path / "two", settings, two_cpus)
+    for name in ("generator", "discriminator"):
+        for single, double in zip(getattr(one, name).trainable_weights, getattr(two, name).trainable_weights):
+            np.testing.assert_allclose(
+                tf.convert_to_tensor(single), tf.convert_to_tensor(double), rtol=2e-4, atol=2e-5, err_msg=single.name
+            )
+
+
+@pytest.mark.parametrize("preset", ["attennorm", "sngan", "sagan", "attennorm_bn"])
+def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path: Path, preset: str) -> None:
+    whole = train(tmp_path / "whole", config(preset, steps=6))
+    train(tmp_path / "parts", config(preset, steps=2))
+    parts = train(tmp_path / "parts", config(preset, steps=6))
+    assert digest(whole) == digest(parts)
+    assert digest(whole) != digest(GanTask(config(preset), 10, 1))
+
+
+def test_a_checkpoint_holds_every_weight_and_slot(tmp_path: Path) -> None:
+    task = train(tmp_path, config(steps=1))
+    saved = tf.train.list_variables(str(tmp_path / "checkpoints" / "step-00000001" / "state"))
+    names = [name for name, _ in saved if name.endswith("VARIABLE_VALUE")]
+    assert len(names) == len(values(task)) + 1  # and the step
+
+
+def test_a_loaded_generator_makes_the_same_images(tmp_path: Path) -> None:
+    task = train(tmp_path, config(steps=3))
+    latents, labels = draw_latents(5, 8, seed=1), np.array([0, 3, 9, 9, 1])
+    for average, model in ((True, task.average), (False, task.generator)):
+        loaded = load_generator(str(tmp_path), average=average)
+        assert loaded.step == 3
+        assert loaded.class_names == [str(i) for i in range(10)]
+        images = sample(loaded.generator, latents, labels, batch_size=2).images
+        expected = model([tf.constant(latents), tf.constant(labels)], training=False)
+        np.testing.assert_allclose(images, expected, atol=1e-5)
