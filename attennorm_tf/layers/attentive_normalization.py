@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from attennorm_tf._compat import add_weight
+from attennorm_tf.layers.orthogonal_regularizer import OrthogonalRegularizer
 from attennorm_tf.layers.regional_normalization import (
     apply_regional_moments,
     regional_moments,
@@ -21,28 +22,6 @@ from attennorm_tf.replica_random import replica_uniform
 AFFINE = ("shared", "per_entity", None)
 STATISTICS = ("algorithm1", "weighted")
 NORMALIZATION = ("instance", "batch")
-
-
-@keras.utils.register_keras_serializable(package="attennorm_tf")
-class OrthogonalRegularizer(keras.regularizers.Regularizer):
-    """Eq. 1: `weight * ||W W^T - I||_F^2` for W (n, c), one row an entity.
-
-    Args:
-        weight: lambda_o of the paper, >= 0.
-    """
-
-    def __init__(self, weight: float = 1e-3):
-        self.weight = weight
-
-    def __call__(self, kernel: Any) -> tf.Tensor:
-        kernel = tf.convert_to_tensor(kernel)
-        if kernel.dtype in (tf.float16, tf.bfloat16):
-            kernel = tf.cast(kernel, tf.float32)
-        gram = tf.linalg.matmul(kernel, kernel, transpose_b=True)
-        return self.weight * tf.reduce_sum(tf.square(gram - tf.eye(kernel.shape[0], dtype=kernel.dtype)))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"weight": self.weight}
 
 
 def sample_positions(shape: Any, count: int, seed: Any) -> tf.Tensor:
@@ -206,7 +185,7 @@ class AttentiveNormalization(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: Any, training: bool | None = None, return_layout: bool = False) -> Any:
-        inputs = self._checked(inputs)
+        inputs = self._checked(tf.convert_to_tensor(inputs))
         features = self._upcast(inputs)
         layout = self._layout(features, bool(training))
         values = features
@@ -287,15 +266,23 @@ class AttentiveNormalization(keras.layers.Layer):
     def _upcast(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.cast(inputs, tf.float32) if inputs.dtype in (tf.float16, tf.bfloat16) else inputs
 
-    def _checked(self, inputs: Any) -> tf.Tensor:
-        inputs = tf.convert_to_tensor(inputs)
-        channels = _channels(self.name, inputs.shape)
-        if channels != self.channels:
+    def _checked(self, inputs: Any) -> Any:
+        if _channels(self.name, inputs.shape) != self.channels:
             raise ValueError(
                 f"{self.name}: inputs must have {self.channels} channels, as when the layer was built; got shape "
                 f"{tuple(inputs.shape)}."
             )
         return inputs
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        return tuple(input_shape)
+
+    def compute_output_spec(self, inputs: Any, training: Any = None, return_layout: bool = False) -> Any:
+        """Symbolic outputs (Keras 3 only), which depend on `return_layout`."""
+        outputs = keras.KerasTensor(self._checked(inputs).shape, dtype=self.compute_dtype)
+        wide = "float64" if self.compute_dtype == "float64" else "float32"
+        layout = keras.KerasTensor((*inputs.shape[:-1], self.num_entities), dtype=wide)
+        return (outputs, layout) if return_layout else outputs
 
     def get_config(self) -> dict[str, Any]:
         config = {
