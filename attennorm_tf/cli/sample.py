@@ -10,6 +10,7 @@ normalization the layouts under them (`layouts.png`). `--interpolate` blends cla
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -100,6 +101,9 @@ def run() -> int:
 
 def main() -> None:
     """Entry point of the console command."""
+    # --help shows the flags of the running script, which for an installed command is a stub elsewhere.
+    for flag in flags.FLAGS.get_flags_for_module(__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     run_command(run, (CheckpointError,))
 
 

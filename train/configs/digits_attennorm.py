@@ -11,12 +11,15 @@ from attennorm_tf.config import GanConfig, gan_preset_config
 def get_config(preset: str = "attennorm") -> GanConfig:
     """The demo's experiment; `digits_attennorm.py:sagan` trains another preset the same way."""
     config = gan_preset_config(preset, resolution=16, width=0.25, latent_dim=64)
+    # Sixteen by sixteen pixels of one stroke have few parts, and 64 channels make small logits.
+    config.model.num_entities = 8
+    config.model.temperature = 0.5
     config.name = f"digits_{preset}"
     config.data.name = "digits"
-    config.training.steps = 2000
-    config.training.batch_size = 32
+    config.training.steps = 1500
+    config.training.batch_size = 64
     config.training.generator_learning_rate = 5e-4
-    config.training.discriminator_learning_rate = 5e-4
+    config.training.discriminator_learning_rate = 1e-3
     config.training.beta_2 = 0.99
     config.training.ema_decay = 0.995
     config.training.steps_per_call = 25

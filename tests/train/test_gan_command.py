@@ -1,0 +1,239 @@
+"""`python -m train.gan` and `attennorm-sample` as a user runs them: results, resume, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+TINY = (
+    "--config.model.width=0.125",
+    "--config.training.steps=4",
+    "--config.training.batch_size=8",
+    "--config.training.steps_per_call=2",
+    "--config.logging.log_every_steps=2",
+    "--config.logging.checkpoint_every_steps=2",
+    "--config.evaluation.num_samples=20",
+)
+
+
+def command(module: str, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+def train(workdir: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return command("train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={workdir}", *arguments)
+
+
+def folder(root: Path, classes: int = 2, images: int = 5) -> Path:
+    """Class folders of random 20x24 PNG files."""
+    random = np.random.default_rng(0)
+    for name in range(classes):
+        (root / f"class{name}").mkdir(parents=True)
+        for index in range(images):
+            Image.fromarray(random.integers(0, 255, (20, 24, 3), np.uint8)).save(root / f"class{name}" / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    workdir = tmp_path_factory.mktemp("runs") / "digits"
+    done = train(workdir, *TINY)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return workdir, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_it_says(finished: tuple[Path, str]) -> None:
+    workdir, said = finished
+    for name in ("samples.png", "layouts.png", "interpolation.png", "curves.png", "metrics.jsonl", "report.json"):
+        assert (workdir / name).stat().st_size > 0
+        assert str(workdir / name) in said
+    for name in ("samples.png", "layouts.png", "interpolation.png"):
+        with Image.open(workdir / name) as image:
+            assert np.asarray(image).std() > 0
+    assert [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()] == [2, 4]
+    report = json.loads((workdir / "report.json").read_text())
+    assert report["steps"] == 4
+    assert 0 <= report["class_accuracy"] <= 1
+    assert report["classifier_accuracy_on_real_test_digits"] > 0.97
+    environment = json.loads((workdir / "environment.json").read_text())
+    assert environment["packages"]["tensorflow"] == tf.__version__
+    assert list((workdir / "tensorboard").glob("events*"))
+    assert "step 4/4 100%" in said
+
+
+@pytest.mark.slow
+def test_the_saved_model_loads_without_the_package(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """In a process where importing attennorm_tf fails; the images are those of the checkpoint's average."""
+    from attennorm_tf.inference import draw_latents, load_generator
+
+    latents = draw_latents(3, 64, seed=0)
+    np.save(tmp_path / "latents.npy", latents)
+    code = (
+        "import sys, numpy as np, tensorflow as tf\n"
+        "sys.modules['attennorm_tf'] = None\n"
+        "model = tf.saved_model.load(sys.argv[1])\n"
+        "latents = tf.constant(np.load(sys.argv[2] + '/latents.npy'))\n"
+        "hard = model.signatures['serving_default'](latents=latents, class_ids=tf.constant([1, 5, 9]))\n"
+        "soft = model.signatures['blend'](latents=latents, class_weights=tf.one_hot([1, 5, 9], 10))\n"
+        "np.savez(sys.argv[2] + '/out.npz', hard=hard['images'], soft=soft['images'], layout=hard['layout'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(finished[0] / "saved_model"), str(tmp_path)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    generator = load_generator(finished[0]).generator
+    images, layout = generator([tf.constant(latents), tf.constant([1, 5, 9])], return_layout=True)
+    with np.load(tmp_path / "out.npz") as out:
+        np.testing.assert_allclose(out["hard"], images, atol=1e-5)
+        np.testing.assert_allclose(out["soft"], images, atol=1e-5)
+        np.testing.assert_allclose(out["layout"], layout, atol=1e-5)
+    operations = {
+        node.op
+        for signature in tf.saved_model.load(str(finished[0] / "saved_model")).signatures.values()
+        for node in signature.graph.as_graph_def().node
+    }
+    assert not [name for name in operations if "Random" in name or "Stateless" in name.replace("StatelessIf", "")]
+
+
+@pytest.mark.slow
+def test_sampling(finished: tuple[Path, str], tmp_path: Path) -> None:
+    done = command(
+        "attennorm_tf.cli.sample", f"--checkpoint={finished[0]}", "--classes=3,7", "--count=6", "--interpolate=1,7",
+        "--steps=3", "--truncation=0.7", "--seed=5", f"--output={tmp_path / 'a'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    names = sorted(path.name for path in (tmp_path / "a" / "images").iterdir())
+    assert names == [f"{i:05d}-class{3 if i % 2 == 0 else 7}.png" for i in range(6)]
+    with Image.open(tmp_path / "a" / "images" / names[0]) as image:
+        assert image.size == (16, 16)
+    for name in ("grid.png", "layouts.png", "interpolation.png"):
+        assert str(tmp_path / "a" / name) in done.stdout
+    again = command(
+        "attennorm_tf.cli.sample", f"--checkpoint={finished[0] / 'checkpoints'}", "--classes=3,7", "--count=2",
+        "--truncation=0.7", "--seed=5", f"--output={tmp_path / 'b'}",
+    )  # fmt: skip
+    assert again.returncode == 0
+    for name in names[:2]:
+        first, second = (np.asarray(Image.open(tmp_path / part / "images" / name), int) for part in "ab")
+        assert np.abs(first - second).max() <= 1
+    for arguments, message in (
+        (("--classes=12",), "'12' is neither an id in [0, 10) nor one of 0, 1, 2"),
+        (("--classes=-1",), "'-1' is neither an id"),
+        (("--truncation=0",), "truncation"),
+    ):
+        refused = command(
+            "attennorm_tf.cli.sample", f"--checkpoint={finished[0]}", f"--output={tmp_path / 'c'}", *arguments
+        )
+        assert refused.returncode == 1
+        assert message in refused.stderr
+    nothing = command("attennorm_tf.cli.sample", f"--checkpoint={tmp_path}", f"--output={tmp_path / 'c'}")
+    assert nothing.returncode == 1
+    assert f"{tmp_path} holds no whole checkpoint" in nothing.stderr
+
+
+@pytest.mark.slow
+def test_another_experiment_is_refused_with_the_difference(finished: tuple[Path, str]) -> None:
+    before = sorted(path.name for path in (finished[0] / "checkpoints").iterdir())
+    done = train(finished[0], *TINY, "--config.model.width=0.25", "--config.training.seed=1")
+    assert done.returncode == 1
+    assert "holds another experiment" in done.stderr
+    assert "model.width: 0.125 -> 0.25" in done.stderr
+    assert "training.seed: 0 -> 1" in done.stderr
+    assert sorted(path.name for path in (finished[0] / "checkpoints").iterdir()) == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    arguments = [*TINY, "--config.training.steps=100000", "--config.evaluation.classifier="]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={tmp_path}",
+         *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "metrics.jsonl").exists():
+            assert process.poll() is None and time.monotonic() < deadline  # noqa: PT018
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "stopped by SIGINT, saved at step" in said
+    assert "Traceback" not in said
+    step = int(said.split("saved at step ")[1].split(";")[0])
+    done = train(tmp_path, *arguments, f"--config.training.steps={step + 2}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"resumed from {tmp_path}/checkpoints/step-{step:08d}" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_of_colour_images_trains(tmp_path: Path) -> None:
+    root = folder(tmp_path / "images")
+    (root / "class0" / "broken.jpg").write_bytes(b"\xff\xd8\xff not a photograph")
+    arguments = (
+        *TINY,
+        "--config.evaluation.classifier=",
+        "--config.data.name=image_folder",
+        f"--config.data.root={root}",
+    )
+    done = train(tmp_path / "run", *arguments)
+    assert done.returncode == 1
+    assert f"{root}/class0/broken.jpg" in done.stderr
+    assert "Traceback" not in done.stderr
+    shutil.rmtree(tmp_path / "run")
+    done = train(tmp_path / "run", *arguments, "--config.data.skip_corrupt")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "10 images, 2 classes" in done.stdout
+    assert "broken.jpg" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--config.training.stpes=3",),
+            "--config.training.stpes is not a field; did you mean --config.training.steps?",
+        ),
+        (("--config.model.resolution=20",), "model.resolution must be 16, 32, 64 or 128; got 20"),
+        (("--config=train/configs/digits_attennorm.py:biggan",), "got 'biggan'"),
+        (("stray",), "unexpected argument 'stray'"),
+    ],
+)
+def test_bad_settings_are_one_clear_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = train(tmp_path / "run", *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for root, message in (
+        (tmp_path / "nowhere", "nowhere"),
+        (tmp_path / "empty", "empty"),
+        (folder(tmp_path / "single", classes=1), "single"),
+    ):
+        done = train(tmp_path / "run", "--config.data.name=image_folder", f"--config.data.root={root}")
+        assert done.returncode == 1
+        assert message in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
