@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Callable
 
+import tensorflow as tf
 from absl import app
 
 
@@ -48,17 +49,29 @@ def run_command(
         except messages as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        except tf.errors.InvalidArgumentError as error:
+            message = message_of_the_pipeline(error)
+            if message is None:
+                raise
+            print(f"error: {message}", file=sys.stderr)
+            return 1
 
     app.run(guarded, flags_parser=parse)
 
 
+def message_of_the_pipeline(error: tf.errors.InvalidArgumentError) -> str | None:
+    """What an unreadable image's error says, out of the traceback in which an input pipeline wraps it; or None."""
+    match = re.search(r"UnreadableImageError: (.+)", str(error))
+    return match.group(1) if match else None
+
+
 def _plain_logging() -> None:
     """Messages of this package from INFO on, of others from WARNING on, without prefixes; instead of absl's handler."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
-    logging.getLogger("attennorm_tf").setLevel(logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("attennorm_tf"))
     for name in ("absl", "tensorflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).handlers.clear()  # what they say goes through the one handler above
 
 
 def _check_config_fields(arguments: Sequence[str], fields: Sequence[str]) -> None:

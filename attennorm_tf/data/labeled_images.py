@@ -233,7 +233,7 @@ class IndexedImages(LabeledImages):
         if needed > self._cache_bytes:
             return None
         if self._cached is None or self._cached[0] != resolution:
-            _logger.info("%s: keeping %d images decoded, %.1f MiB.", self.name, self.num_examples, needed / 2**20)
+            _logger.debug("%s: keeping %d images decoded, %.1f MiB.", self.name, self.num_examples, needed / 2**20)
             self._cached = None  # the old ones must not stay in memory while the new ones are decoded
             with tf.device("/CPU:0"):
                 images = tf.constant(self._decode(np.arange(self.num_examples), resolution))

@@ -146,7 +146,12 @@ class GanTask:
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.batches_per_step = training.discriminator_steps
-        self.progress_metrics = ("discriminator_loss", "generator_loss", "real_logit", "fake_logit")
+        self.progress_metrics = {
+            "discriminator_loss": "loss D",
+            "generator_loss": "G",
+            "real_logit": "D(real)",
+            "fake_logit": "D(fake)",
+        }
         self._watch = GanWatch(self, config.training.seed)
         self.guarded = guarded_names(self.discriminator, "discriminator") * self.batches_per_step
         self.guarded += guarded_names(self.generator, "generator")

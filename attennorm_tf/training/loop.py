@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Callable, NamedTuple, Protocol
 
@@ -31,8 +31,8 @@ class Task(Protocol):
         """Names of the tensors that `train_step` returns as `guarded`."""
 
     @property
-    def progress_metrics(self) -> Sequence[str]:
-        """Metrics shown in the progress line."""
+    def progress_metrics(self) -> Mapping[str, str]:
+        """Metrics shown in the progress line -> how they are called there."""
 
     @property
     def checkpoint_items(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def run_training(
                 if _due(step, logs.log_every_steps) or step == training.steps:
                     means = {name: value / summed for name, value in sums.items()}
                     sums, summed = {}, 0
-                    progress.update(step, {name: means[name] for name in task.progress_metrics})
+                    progress.update(step, {label: means[name] for name, label in task.progress_metrics.items()})
                     rate = {"images_per_second": progress.images_per_second}
                     run.scalars(step, {**means, **task.scalars(), **rate})
                 else:

@@ -15,6 +15,7 @@ from attennorm_tf.config import GanConfig, gan_preset_config
 from attennorm_tf.data import load_dataset
 from attennorm_tf.inference import draw_latents, load_generator, sample
 from attennorm_tf.layers import SpectralNormalization
+from attennorm_tf.layers.spectral_normalization import update_spectral_norms
 from attennorm_tf.training import GanTask, RunDirectory, make_strategy, run_training
 from attennorm_tf.training.gan import Noise, discriminator_step, draw_noise, generator_step, update_moving_average
 
@@ -69,7 +70,8 @@ def digest(task: GanTask) -> str:
 
 def spectral_vectors(model: Any) -> list[np.ndarray]:
     layers = [p for p in tf.train.TrackableView(model).descendants() if isinstance(p, SpectralNormalization)]
-    return [tf.convert_to_tensor(layer.u).numpy() for layer in layers]
+    # A kernel with one output channel has a vector of length one, which has nowhere to go.
+    return [tf.convert_to_tensor(layer.u).numpy() for layer in layers if np.prod(layer.u.shape) > 1]
 
 
 @pytest.fixture
@@ -99,11 +101,14 @@ def test_discriminator_step_updates_only_the_discriminator(task: GanTask) -> Non
     )
     assert not any(changed(generator, [w.numpy() for w in task.generator.trainable_weights]))
     moved = changed(discriminator, [w.numpy() for w in task.discriminator.trainable_weights])
-    assert sum(moved) > 0.8 * len(moved)
+    # With rho at 0 nothing inside the attentive normalization has a gradient but rho, and the entities by Eq. 1.
+    inside = {f"{part}_{kind}" for part in ("key", "query", "value") for kind in ("kernel", "bias")}
+    inside |= {"t", "beta", "alpha"}
+    names = [w.name.split(":")[0].split("/")[-1] for w in task.discriminator.trainable_weights]
+    assert {name for name, moves in zip(names, moved) if not moves} == inside
+    assert moved.count(False) == len(inside)
     assert all(changed(spectral, spectral_vectors(task.discriminator)))
     assert len(result.guarded) == 1 + len(task.discriminator.trainable_weights)
-    from attennorm_tf.layers.spectral_normalization import update_spectral_norms
-
     update_spectral_norms(other)
     both = tf.reshape(tf.stack([images, fakes], axis=1), [-1, 16, 16, 1])
     both_labels = tf.reshape(tf.stack([labels, noise().labels], axis=1), [-1])

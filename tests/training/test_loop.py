@@ -24,7 +24,7 @@ class Result(NamedTuple):
 class AddingTask:
     """Adds every batch's sum to one variable; not finite from a given step on."""
 
-    progress_metrics = ("added",)
+    progress_metrics = {"added": "added"}
     guarded = ("loss", "gradient of sum")
 
     def __init__(self, bad_step: int = -1, batches_per_step: int = 1) -> None:
