@@ -27,7 +27,7 @@ def run_command(
         usage_errors: exceptions that are a message to the user, not a defect of the program.
         config_fields: fields that `--config.<field>` may name, where the command has a `--config`.
     """
-    messages: tuple[type[BaseException], ...] = (ValueError, ImportError, *usage_errors)
+    messages: tuple[type[BaseException], ...] = (ValueError, ImportError, OSError, *usage_errors)
 
     def parse(arguments: Sequence[str]) -> Any:
         try:

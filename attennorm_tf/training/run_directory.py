@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from attennorm_tf.config import GanConfig, config_difference
+from attennorm_tf.visualization import save_png
 
 # Fields that may change between the parts of one run: they say how long it runs and what it prints, not what it learns.
 _MAY_CHANGE = ("training.steps:", "training.steps_per_call:", "training.strategy:", "logging.", "evaluation.")
@@ -89,7 +90,10 @@ class RunDirectory:
         write_text(file, "".join(kept))
 
     def image(self, step: int, name: str, pixels: Any) -> None:
-        """Writes a TensorBoard image from (H, W, 3) uint8."""
+        """Writes (H, W, 3) uint8 as `images/<name>-<step>.png` and for TensorBoard."""
+        folder = self.path / "images"
+        folder.mkdir(exist_ok=True)
+        save_png(folder / f"{name}-{step:08d}.png", pixels)
         if self._tensorboard:
             with self._summary_writer().as_default(step=step):
                 tf.summary.image(name, pixels[None])

@@ -24,6 +24,7 @@ TINY = (
     "--config.training.steps_per_call=2",
     "--config.logging.log_every_steps=2",
     "--config.logging.checkpoint_every_steps=2",
+    "--config.logging.image_every_steps=4",
     "--config.evaluation.num_samples=20",
 )
 
@@ -75,6 +76,10 @@ def test_a_run_leaves_what_it_says(finished: tuple[Path, str]) -> None:
     environment = json.loads((workdir / "environment.json").read_text())
     assert environment["packages"]["tensorflow"] == tf.__version__
     assert list((workdir / "tensorboard").glob("events*"))
+    assert sorted(path.name for path in (workdir / "images").iterdir()) == [
+        "layouts-00000004.png",
+        "samples-00000004.png",
+    ]
     assert "step 4/4 100%" in said
 
 
