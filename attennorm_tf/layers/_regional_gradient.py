@@ -3,14 +3,15 @@
 Maps are flattened here: features `X` are (b, p, c), the layout `S` is (b, p, n), p = H * W pixels. Everything
 an entity knows about a channel is (b, n, c); the five-dimensional tensor of Algorithm 1 never exists.
 
-Why not `sum S^2 X^2 - 2 mean sum S X + p mean^2`: it cancels to nothing when |mean| >> std or when an entity
-owns nearly all pixels. So a pivot g, the channel's mean, is subtracted first, Y = X - g, and with s0 the mean
-of S over the pixels and Sc = S - s0 the masked map is split into parts that do not cancel:
+`sum S^2 X^2 - 2 mean sum S X + p mean^2` cancels to nothing where |mean| >> std, so a channel that far from 0 is
+first centred about a pivot g, Y = X - g; the others keep g = 0 and Y = X. With W = Y (X + g) = X^2 - g^2 and s0
+the mean of S over the pixels,
 
-    S X - mean = (S Y - mean_p(S Y)) + g Sc + (mean_p(S X) - mean)
-    sum (S X - mean)^2 = sum (S Y)^2 - (sum S Y)^2 / p + 2 g sum S Sc Y + g^2 sum Sc^2 + (mean q)^2 / p
+    sum (S X - mean)^2 = sum S^2 W - (2 g s0 + sum S Y / p) sum S Y + g^2 sum (S - s0)^2 + (mean q)^2 / p
 
-with q = p - cnt = sum (1 - S) - epsilon. Pivots drop out of the result, so the gradient sees constants.
+where q = p - cnt = sum (1 - S) - epsilon and sum (S - s0)^2 is summed as it stands: the errors are those of
+|g| / std, not of its square. A map in which no channel needs a pivot is not copied. Pivots drop out of the result,
+so the gradient sees constants.
 """
 
 from __future__ import annotations
@@ -24,15 +25,23 @@ Total = Callable[[tf.Tensor], tf.Tensor]
 Gradient = Callable[[tf.Tensor], tuple]
 # Maps so small that an entity's upstream gradient may be constant: its mean is taken off first.
 FEW_PIXELS = 16
+# Channels with |mean| > FAR * std are centred. Closer ones lose FAR^2 roundings at most; a larger FAR than needed
+# would put the pivot far from a small region about 0 in a channel elsewhere far from 0.
+FAR = 16.0
+
+
+class Centred(NamedTuple):
+    """Features about a pivot."""
+
+    pivot: tf.Tensor  # g, (b, 1, c)
+    features: tf.Tensor  # Y = X - g, (b, p, c)
+    squares: tf.Tensor  # W = X^2 - g^2, (b, p, c)
 
 
 class LayoutSums(NamedTuple):
-    """What the layout alone contributes, summed from `centred`: exact for S near 0 and near 1 alike."""
+    """What the layout alone contributes, summed from S - s0: exact for S near 0 and near 1 alike."""
 
     pixels: tf.Tensor  # p, scalar
-    level: tf.Tensor  # s0, (b, 1, n)
-    centred: tf.Tensor  # S - s0, (b, p, n)
-    residue: tf.Tensor  # sum (S - s0), (b, n, 1); 0 but for rounding
     total: tf.Tensor  # sum S, (b, n, 1)
     count: tf.Tensor  # sum S + epsilon, (b, n, 1)
     count_rest: tf.Tensor  # sum (1 - S) - epsilon, (b, n, 1)
@@ -67,6 +76,24 @@ def pixel_mean(maps: tf.Tensor, total: Total = tf.identity) -> tf.Tensor:
     return tf.stop_gradient(summed / total(tf.cast(pixels, maps.dtype)))
 
 
+def centre(features: tf.Tensor, total: Total = tf.identity) -> Centred:
+    """Centres channels that are far from 0, leaves the others; bit by bit the same whatever the other images hold."""
+    squares = features * features
+    mean = pixel_mean(features, total)
+    far = pixel_mean(squares, total) < (1.0 + FAR**-2) * mean * mean  # no for NaN
+    pivot = mean
+    if total is tf.identity:  # a pixel of a constant channel is its exact mean; replicas hold different pixels
+        pixel = tf.stop_gradient(features[:, :1])
+        pivot = tf.where(tf.abs(mean - pixel) < 1e-4 * tf.abs(mean), pixel, mean)
+    pivot = tf.where(far, pivot, tf.zeros_like(pivot))
+
+    def about_pivot() -> tuple[tf.Tensor, tf.Tensor]:
+        centred = features - pivot
+        return centred, centred * (features + pivot)
+
+    return Centred(pivot, *tf.cond(tf.reduce_any(far), about_pivot, lambda: (features, squares)))
+
+
 def safe_sqrt(variance: tf.Tensor) -> tf.Tensor:
     """Square root whose gradient at 0 is 0 and not infinite."""
     positive = variance > 0
@@ -78,29 +105,27 @@ def layout_sums(layout: tf.Tensor, epsilon: float, total: Total = tf.identity) -
     pixels = total(tf.cast(tf.shape(layout)[1], layout.dtype))
     level = pixel_mean(layout, total)
     centred = layout - level
-    residue = tf.linalg.matrix_transpose(total(tf.reduce_sum(centred, axis=1, keepdims=True)))
-    squares = tf.linalg.matrix_transpose(total(tf.reduce_sum(centred * centred, axis=1, keepdims=True)))
+    ones = tf.ones([1, 1, tf.shape(layout)[1]], layout.dtype)
+    residue = tf.linalg.matrix_transpose(total(tf.linalg.matmul(ones, centred)))  # 0 but for rounding
+    squares = tf.linalg.matrix_transpose(total(tf.linalg.matmul(ones, centred * centred)))
     column = tf.linalg.matrix_transpose(level)
     owned = pixels * column + residue
     rest = pixels * (1.0 - column) - residue
     spread = squares - residue * residue / pixels
-    return LayoutSums(pixels, level, centred, residue, owned, owned + epsilon, rest - epsilon, spread)
+    return LayoutSums(pixels, owned, owned + epsilon, rest - epsilon, spread)
 
 
-def algorithm1_moments(
-    first: tf.Tensor, second: tf.Tensor, cross: tf.Tensor, g: tf.Tensor, sums: LayoutSums, epsilon: float
-) -> Moments:
-    """Moments from sum S Y, sum S^2 Y^2, sum S (S - s0) Y, each (b, n, c), and the pivot g (b, 1, c)."""
-    pixels, count = sums.pixels, sums.count
-    mean = (first + g * sums.total) / count
+def algorithm1_moments(first: tf.Tensor, second: tf.Tensor, g: tf.Tensor, sums: LayoutSums, epsilon: float) -> Moments:
+    """Moments from sum S Y and sum S^2 W, each (b, n, c), and the pivot g (b, 1, c)."""
+    mean = (first + g * sums.total) / sums.count
     deviation = (  # the module docstring's expansion
         second
-        - tf.square(first) / pixels
-        + g * (2.0 * (cross - first * (sums.residue / pixels)) + g * sums.spread)
-        + tf.square(mean * sums.count_rest) / pixels
+        - first * ((2.0 * g * sums.total + first) / sums.pixels)
+        + g * g * sums.spread
+        + tf.square(mean * sums.count_rest) / sums.pixels
     )
-    variance = tf.maximum(deviation, tf.zeros_like(deviation)) / count
-    return Moments(mean, variance, (first - g * epsilon) / count)
+    variance = tf.maximum(deviation, tf.zeros_like(deviation)) / sums.count
+    return Moments(mean, variance, (first - g * epsilon) / sums.count)
 
 
 def weighted_moments(
@@ -146,15 +171,14 @@ def moments(
     features: tf.Tensor, layout: tf.Tensor, epsilon: float, statistics: str, total: Total = tf.identity
 ) -> Moments:
     """Moments of (b, p, c) features in the regions of a (b, p, n) layout, by differentiable operations."""
-    g = pixel_mean(features, total)
-    y = features - g
     sums = layout_sums(layout, epsilon, total)
     if statistics == "weighted":
-        return weighted_moments(y, layout, g, sums, epsilon, total)[0]
-    both = tf.concat([layout, layout * sums.centred], axis=2)
-    first, cross = tf.split(tf.linalg.matmul(both, y, transpose_a=True), 2, axis=1)
-    second = tf.linalg.matmul(layout * layout, y * y, transpose_a=True)
-    return algorithm1_moments(total(first), total(second), total(cross), g, sums, epsilon)
+        g = pixel_mean(features, total)
+        return weighted_moments(features - g, layout, g, sums, epsilon, total)[0]
+    g, y, w = centre(features, total)
+    first = tf.linalg.matmul(layout, y, transpose_a=True)
+    second = tf.linalg.matmul(layout * layout, w, transpose_a=True)
+    return algorithm1_moments(total(first), total(second), g, sums, epsilon)
 
 
 def _reduce_like(gradient: tf.Tensor, parameter: tf.Tensor) -> tf.Tensor:
@@ -217,19 +241,13 @@ def _channel_sum(per_channel: tf.Tensor) -> tf.Tensor:
 def _algorithm1(
     x: tf.Tensor, s: tf.Tensor, beta: tf.Tensor, alpha: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, Gradient]:
-    """Output and gradient function for the statistics of Algorithm 1.
-
-    Products of one matrix are joined: on a CPU a product 32 wide costs hardly more than one 16 wide.
-    """
-    g = pixel_mean(x)
-    y = x - g
-    yy = y * y
+    """Output and gradient function for the statistics of Algorithm 1."""
+    g, y, w = centre(x)
     sums = layout_sums(s, epsilon)
     s_s = s * s
-    both = tf.concat([s, s * sums.centred], axis=2)
-    first, cross = tf.split(tf.linalg.matmul(both, y, transpose_a=True), 2, axis=1)
-    second = tf.linalg.matmul(s_s, yy, transpose_a=True)
-    mean, variance, difference = algorithm1_moments(first, second, cross, g, sums, epsilon)
+    first = tf.linalg.matmul(s, y, transpose_a=True)
+    second = tf.linalg.matmul(s_s, w, transpose_a=True)
+    mean, variance, difference = algorithm1_moments(first, second, g, sums, epsilon)
     std = safe_sqrt(variance)
     inverse = 1.0 / (std + epsilon)
     slope = beta * inverse
@@ -245,28 +263,23 @@ def _algorithm1(
         per_count = 1.0 / sums.count
         # v = 2 d variance / count; 0 where std is 0
         v = -tf.math.divide_no_nan(d_beta * slope, std) * per_count
-        d_mean = v * mean * (sums.count_rest * per_count) - slope * d_intercept * per_count
+        v_mean = v * mean
+        pull = v_mean * (sums.count_rest * per_count)
+        d_mean = pull - slope * d_intercept * per_count
+        shift = d_mean - v_mean
         centred_up, up_pivot = _centre_upstream(upstream)
-        # S X - mean = S Y + g (S - s0) + rest, rest = g s0 - mean without subtracting them
-        rest = -(first + g * (sums.total * sums.count_rest / sums.pixels)) * per_count
-        rest -= g * (sums.residue / sums.pixels)
-        vg = v * g
-        w_vg = tf.concat([v * rest + d_mean, vg], axis=1)
-        x_vg = w_vg
+        x_shift = shift
         if centred_up is not upstream:  # slope * pivot added to d_mean, cancelled by hand
             centred = tf.linalg.matmul(s, centred_up, transpose_a=True) - epsilon * up_pivot
-            x_mean = v * mean * (sums.count_rest * per_count) - slope * centred * per_count
-            x_vg = tf.concat([v * rest + x_mean, vg], axis=1)
-        dx = tf.add_n([centred_up * s_slope, y * tf.linalg.matmul(s_s, v), tf.linalg.matmul(both, x_vg)])
-        y_w, y_vg = tf.split(tf.linalg.matmul(y, w_vg, transpose_b=True), 2, axis=2)
-        constant = vg * rest - d_mean * difference - 0.5 * v * variance
+            x_shift = pull - slope * centred * per_count - v_mean
+        dx = tf.add_n([x * tf.linalg.matmul(s_s, v), tf.linalg.matmul(s, x_shift), centred_up * s_slope])
+        constant = g * v_mean + d_mean * difference + 0.5 * v * variance
         ds = tf.add_n(
             [
                 tf.linalg.matmul(y_up, slope, transpose_b=True),
                 tf.linalg.matmul(upstream, intercept, transpose_b=True),
-                s * (tf.linalg.matmul(yy, v, transpose_b=True) + y_vg),
-                sums.centred * (y_vg + _channel_sum(vg * g)),
-                y_w + _channel_sum(constant),
+                s * (tf.linalg.matmul(w, v, transpose_b=True) + _channel_sum(v * g * g)),
+                tf.linalg.matmul(y, shift, transpose_b=True) - _channel_sum(constant),
             ]
         )
         return dx, ds, _reduce_like(d_beta, beta), _reduce_like(d_intercept, alpha)
