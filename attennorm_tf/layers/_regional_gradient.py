@@ -36,12 +36,16 @@ class Centred(NamedTuple):
     pivot: tf.Tensor  # g, (b, 1, c)
     features: tf.Tensor  # Y = X - g, (b, p, c)
     squares: tf.Tensor  # W = X^2 - g^2, (b, p, c)
+    any_far: tf.Tensor  # whether any pivot is not 0, scalar
 
 
 class LayoutSums(NamedTuple):
     """What the layout alone contributes, summed from S - s0: exact for S near 0 and near 1 alike."""
 
     pixels: tf.Tensor  # p, scalar
+    level: tf.Tensor  # s0, (b, n, 1)
+    centred: tf.Tensor  # S - s0, (b, p, n)
+    residue: tf.Tensor  # sum (S - s0), (b, n, 1); 0 but for rounding
     total: tf.Tensor  # sum S, (b, n, 1)
     count: tf.Tensor  # sum S + epsilon, (b, n, 1)
     count_rest: tf.Tensor  # sum (1 - S) - epsilon, (b, n, 1)
@@ -91,7 +95,8 @@ def centre(features: tf.Tensor, total: Total = tf.identity) -> Centred:
         centred = features - pivot
         return centred, centred * (features + pivot)
 
-    return Centred(pivot, *tf.cond(tf.reduce_any(far), about_pivot, lambda: (features, squares)))
+    any_far = tf.reduce_any(far)
+    return Centred(pivot, *tf.cond(any_far, about_pivot, lambda: (features, squares)), any_far)
 
 
 def safe_sqrt(variance: tf.Tensor) -> tf.Tensor:
@@ -106,13 +111,13 @@ def layout_sums(layout: tf.Tensor, epsilon: float, total: Total = tf.identity) -
     level = pixel_mean(layout, total)
     centred = layout - level
     ones = tf.ones([1, 1, tf.shape(layout)[1]], layout.dtype)
-    residue = tf.linalg.matrix_transpose(total(tf.linalg.matmul(ones, centred)))  # 0 but for rounding
+    residue = tf.linalg.matrix_transpose(total(tf.linalg.matmul(ones, centred)))
     squares = tf.linalg.matrix_transpose(total(tf.linalg.matmul(ones, centred * centred)))
     column = tf.linalg.matrix_transpose(level)
     owned = pixels * column + residue
     rest = pixels * (1.0 - column) - residue
     spread = squares - residue * residue / pixels
-    return LayoutSums(pixels, owned, owned + epsilon, rest - epsilon, spread)
+    return LayoutSums(pixels, column, centred, residue, owned, owned + epsilon, rest - epsilon, spread)
 
 
 def algorithm1_moments(first: tf.Tensor, second: tf.Tensor, g: tf.Tensor, sums: LayoutSums, epsilon: float) -> Moments:
@@ -175,7 +180,7 @@ def moments(
     if statistics == "weighted":
         g = pixel_mean(features, total)
         return weighted_moments(features - g, layout, g, sums, epsilon, total)[0]
-    g, y, w = centre(features, total)
+    g, y, w, _ = centre(features, total)
     first = tf.linalg.matmul(layout, y, transpose_a=True)
     second = tf.linalg.matmul(layout * layout, w, transpose_a=True)
     return algorithm1_moments(total(first), total(second), g, sums, epsilon)
@@ -242,7 +247,7 @@ def _algorithm1(
     x: tf.Tensor, s: tf.Tensor, beta: tf.Tensor, alpha: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, Gradient]:
     """Output and gradient function for the statistics of Algorithm 1."""
-    g, y, w = centre(x)
+    g, y, w, any_far = centre(x)
     sums = layout_sums(s, epsilon)
     s_s = s * s
     first = tf.linalg.matmul(s, y, transpose_a=True)
@@ -263,23 +268,32 @@ def _algorithm1(
         per_count = 1.0 / sums.count
         # v = 2 d variance / count; 0 where std is 0
         v = -tf.math.divide_no_nan(d_beta * slope, std) * per_count
-        v_mean = v * mean
-        pull = v_mean * (sums.count_rest * per_count)
+        pull = v * mean * (sums.count_rest * per_count)
         d_mean = pull - slope * d_intercept * per_count
-        shift = d_mean - v_mean
         centred_up, up_pivot = _centre_upstream(upstream)
-        x_shift = shift
+        x_mean = d_mean
         if centred_up is not upstream:  # slope * pivot added to d_mean, cancelled by hand
             centred = tf.linalg.matmul(s, centred_up, transpose_a=True) - epsilon * up_pivot
-            x_shift = pull - slope * centred * per_count - v_mean
-        dx = tf.add_n([x * tf.linalg.matmul(s_s, v), tf.linalg.matmul(s, x_shift), centred_up * s_slope])
-        constant = g * v_mean + d_mean * difference + 0.5 * v * variance
+            x_mean = pull - slope * centred * per_count
+        # S X - mean = S Y + g (S - s0) + rest, rest = g s0 - mean without subtracting them
+        rest = -(first + g * (sums.total * sums.count_rest / sums.pixels)) * per_count
+        rest -= g * (sums.residue / sums.pixels)
+        vg, v_rest = v * g, v * rest
+
+        def with_pivot() -> tf.Tensor:
+            factors = tf.concat([v_rest + x_mean, vg], axis=1)
+            return tf.linalg.matmul(tf.concat([s, s * sums.centred], axis=2), factors)
+
+        flat = tf.cond(any_far, with_pivot, lambda: tf.linalg.matmul(s, v_rest + x_mean))
+        dx = tf.add_n([y * tf.linalg.matmul(s_s, v), flat, centred_up * s_slope])
+        constant = vg * rest - d_mean * difference - 0.5 * v * variance
         ds = tf.add_n(
             [
                 tf.linalg.matmul(y_up, slope, transpose_b=True),
                 tf.linalg.matmul(upstream, intercept, transpose_b=True),
-                s * (tf.linalg.matmul(w, v, transpose_b=True) + _channel_sum(v * g * g)),
-                tf.linalg.matmul(y, shift, transpose_b=True) - _channel_sum(constant),
+                s * tf.linalg.matmul(w, v, transpose_b=True),
+                tf.linalg.matmul(y, v_rest + d_mean - sums.level * vg, transpose_b=True) + _channel_sum(constant),
+                sums.centred * _channel_sum(vg * g),
             ]
         )
         return dx, ds, _reduce_like(d_beta, beta), _reduce_like(d_intercept, alpha)
