@@ -101,7 +101,8 @@ def run() -> int:
 
 def main() -> None:
     """Entry point of the console command."""
-    # --help shows the flags of the running script, which for an installed command is a stub elsewhere.
+    # --help shows text and flags of the running script, which for an installed command is a stub elsewhere.
+    sys.modules["__main__"].__doc__ = __doc__
     for flag in flags.FLAGS.get_flags_for_module(__name__):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     run_command(run, (CheckpointError,))
