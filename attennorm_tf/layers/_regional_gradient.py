@@ -25,8 +25,8 @@ Total = Callable[[tf.Tensor], tf.Tensor]
 Gradient = Callable[[tf.Tensor], tuple]
 # Maps so small that an entity's upstream gradient may be constant: its mean is taken off first.
 FEW_PIXELS = 16
-# Channels with |mean| > FAR * std are centred. Closer ones lose FAR^2 roundings at most; a larger FAR than needed
-# would put the pivot far from a small region about 0 in a channel elsewhere far from 0.
+# Channels with |mean| > FAR * std are centred; the others lose FAR^2 roundings of their variance at most. Centring
+# them too would lose mean^2 / variance roundings in a region about 0 of a channel that is far from 0 elsewhere.
 FAR = 16.0
 
 
@@ -36,7 +36,7 @@ class Centred(NamedTuple):
     pivot: tf.Tensor  # g, (b, 1, c)
     features: tf.Tensor  # Y = X - g, (b, p, c)
     squares: tf.Tensor  # W = X^2 - g^2, (b, p, c)
-    any_far: tf.Tensor  # whether any pivot is not 0, scalar
+    any_far: tf.Tensor  # any pivot not 0, scalar
 
 
 class LayoutSums(NamedTuple):
@@ -96,7 +96,8 @@ def centre(features: tf.Tensor, total: Total = tf.identity) -> Centred:
         return centred, centred * (features + pivot)
 
     any_far = tf.reduce_any(far)
-    return Centred(pivot, *tf.cond(any_far, about_pivot, lambda: (features, squares)), any_far)
+    y, w = tf.cond(any_far, about_pivot, lambda: (features, squares))
+    return Centred(pivot, y, w, any_far)
 
 
 def safe_sqrt(variance: tf.Tensor) -> tf.Tensor:
@@ -110,14 +111,13 @@ def layout_sums(layout: tf.Tensor, epsilon: float, total: Total = tf.identity) -
     pixels = total(tf.cast(tf.shape(layout)[1], layout.dtype))
     level = pixel_mean(layout, total)
     centred = layout - level
-    ones = tf.ones([1, 1, tf.shape(layout)[1]], layout.dtype)
-    residue = tf.linalg.matrix_transpose(total(tf.linalg.matmul(ones, centred)))
-    squares = tf.linalg.matrix_transpose(total(tf.linalg.matmul(ones, centred * centred)))
+    ones = tf.ones([1, tf.shape(layout)[1], 1], layout.dtype)
+    residue = total(tf.linalg.matmul(centred, ones, transpose_a=True))
+    squares = total(tf.linalg.matmul(centred * centred, ones, transpose_a=True))
     column = tf.linalg.matrix_transpose(level)
     owned = pixels * column + residue
-    rest = pixels * (1.0 - column) - residue
-    spread = squares - residue * residue / pixels
-    return LayoutSums(pixels, column, centred, residue, owned, owned + epsilon, rest - epsilon, spread)
+    rest = pixels * (1.0 - column) - residue - epsilon
+    return LayoutSums(pixels, column, centred, residue, owned, owned + epsilon, rest, squares - residue**2 / pixels)
 
 
 def algorithm1_moments(first: tf.Tensor, second: tf.Tensor, g: tf.Tensor, sums: LayoutSums, epsilon: float) -> Moments:
@@ -134,12 +134,7 @@ def algorithm1_moments(first: tf.Tensor, second: tf.Tensor, g: tf.Tensor, sums: 
 
 
 def weighted_moments(
-    y: tf.Tensor,
-    layout: tf.Tensor,
-    g: tf.Tensor,
-    sums: LayoutSums,
-    epsilon: float,
-    total: Total = tf.identity,
+    y: tf.Tensor, layout: tf.Tensor, g: tf.Tensor, sums: LayoutSums, epsilon: float, total: Total = tf.identity
 ) -> tuple[Moments, LocalPivot]:
     """Layout-weighted moments, from centred features Y (b, p, c).
 
@@ -211,7 +206,7 @@ def normalize_regions(
         statistics: "algorithm1" or "weighted".
 
     Returns:
-        (b, p, c). The gradient consists of differentiable operations, so it can be differentiated again.
+        (b, p, c). The gradient can be differentiated again.
     """
     core = _algorithm1 if statistics == "algorithm1" else _weighted
     channels = tf.shape(features)[2]
@@ -263,8 +258,7 @@ def _algorithm1(
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
         y_up = y * upstream
         d_intercept = tf.linalg.matmul(s, upstream, transpose_a=True)
-        d_slope = tf.linalg.matmul(s, y_up, transpose_a=True) - difference * d_intercept
-        d_beta = d_slope * inverse
+        d_beta = (tf.linalg.matmul(s, y_up, transpose_a=True) - difference * d_intercept) * inverse
         per_count = 1.0 / sums.count
         # v = 2 d variance / count; 0 where std is 0
         v = -tf.math.divide_no_nan(d_beta * slope, std) * per_count
@@ -281,8 +275,8 @@ def _algorithm1(
         vg, v_rest = v * g, v * rest
 
         def with_pivot() -> tf.Tensor:
-            factors = tf.concat([v_rest + x_mean, vg], axis=1)
-            return tf.linalg.matmul(tf.concat([s, s * sums.centred], axis=2), factors)
+            both = tf.concat([s, s * sums.centred], axis=2)
+            return tf.linalg.matmul(both, tf.concat([v_rest + x_mean, vg], axis=1))
 
         flat = tf.cond(any_far, with_pivot, lambda: tf.linalg.matmul(s, v_rest + x_mean))
         dx = tf.add_n([y * tf.linalg.matmul(s_s, v), flat, centred_up * s_slope])
@@ -329,7 +323,6 @@ def _weighted(
         far = tf.linalg.matmul(s, upstream * mu, transpose_a=True) - c * d_intercept
         d_beta = (near + far - delta * d_intercept) * inverse
         per_count = 1.0 / sums.count
-        # v = 2 d variance / count; 0 where std is 0
         v = -tf.math.divide_no_nan(d_beta * slope, std) * per_count
         level = tf.math.divide_no_nan(d_intercept, sums.total)
         near_level = level
