@@ -16,7 +16,7 @@ so the gradient sees constants.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import tensorflow as tf
 
@@ -96,8 +96,16 @@ def centre(features: tf.Tensor, total: Total = tf.identity) -> Centred:
         return centred, centred * (features + pivot)
 
     any_far = tf.reduce_any(far)
-    y, w = tf.cond(any_far, about_pivot, lambda: (features, squares))
+    y, w = _where_needed(any_far, about_pivot, lambda: (features, squares))
     return Centred(pivot, y, w, any_far)
+
+
+def _where_needed(needed: tf.Tensor, general: Callable[[], Any], cheap: Callable[[], Any]) -> Any:
+    """`general()`, or `cheap()` where that gives the same; with a GPU always the former.
+
+    A branch on data is free on a CPU, but makes the host wait for a GPU in the middle of a step.
+    """
+    return general() if tf.config.list_physical_devices("GPU") else tf.cond(needed, general, cheap)
 
 
 def safe_sqrt(variance: tf.Tensor) -> tf.Tensor:
@@ -278,7 +286,7 @@ def _algorithm1(
             both = tf.concat([s, s * sums.centred], axis=2)
             return tf.linalg.matmul(both, tf.concat([v_rest + x_mean, vg], axis=1))
 
-        flat = tf.cond(any_far, with_pivot, lambda: tf.linalg.matmul(s, v_rest + x_mean))
+        flat = _where_needed(any_far, with_pivot, lambda: tf.linalg.matmul(s, v_rest + x_mean))
         dx = tf.add_n([y * tf.linalg.matmul(s_s, v), flat, centred_up * s_slope])
         constant = vg * rest - d_mean * difference - 0.5 * v * variance
         ds = tf.add_n(
