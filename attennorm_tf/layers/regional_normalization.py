@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from attennorm_tf.layers._regional_gradient import moments, normalize_regions, pixel_mean, safe_sqrt
+from attennorm_tf.layers._regional_gradient import moments, normalize_regions, safe_sqrt
+from attennorm_tf.layers._regional_pivots import pixel_mean
 
 STATISTICS = ("algorithm1", "weighted")
 
