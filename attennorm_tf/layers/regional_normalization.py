@@ -30,6 +30,10 @@ def regional_normalization(
     Equal to `regional_normalization_reference`, by matrix products over the pixels, with a gradient written
     by hand from differentiable operations.
 
+    In float32 within 1e-4 of the reference in float64 on ordinary features, in outputs and gradients, and within 2e-3
+    with |mean| up to 1e3 std, hard layouts, entities that own all pixels or none, constant images and 1x1 maps. The
+    error grows with |mean| / std beyond that, and where a region about 0 is under 1/256 of a channel far from 0.
+
     Args:
         features: feature map X, (B, H, W, C), any float dtype. float16 and bfloat16 are computed in float32.
         layout: soft semantic layout S, (B, H, W, n), in [0, 1]; need not sum to 1 over n.
