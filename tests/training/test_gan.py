@@ -183,7 +183,7 @@ def test_two_replicas_equal_one(tmp_path: Path, two_cpus: tf.distribute.Strategy
             )
 
 
-@pytest.mark.parametrize("preset", ["attennorm", "sngan", "sagan", "attennorm_bn"])
+@pytest.mark.parametrize("preset", ["attennorm", "attennorm_bn"])
 def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path: Path, preset: str) -> None:
     whole = train(tmp_path / "whole", config(preset, steps=6))
     train(tmp_path / "parts", config(preset, steps=2))
