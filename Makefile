@@ -37,7 +37,7 @@ install_package = $(1)/bin/python -m pip install $(PIP_FLAGS) --no-deps --no-ind
 
 # $(call run_pytest,ENVIRONMENT,NAME,MARK EXPRESSION)
 run_pytest = $(1)/bin/python -m pytest -m $(3) --durations=10 --junitxml=.test-results/$(2).xml \
-	$(if $(filter-out 0 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES)) $(TEST_FLAGS)
+	$(if $(filter-out 0 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadgroup) $(TEST_FLAGS)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
