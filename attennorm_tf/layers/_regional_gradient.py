@@ -133,10 +133,8 @@ def moments(
     if statistics == "weighted":
         g = pixel_mean(features, total)
         return weighted_moments(features - g, layout, g, sums, epsilon, total)[0]
-    g, y, w, _ = centre(features, total)
-    first = tf.linalg.matmul(layout, y, transpose_a=True)
-    second = tf.linalg.matmul(layout * layout, w, transpose_a=True)
-    return algorithm1_moments(total(first), total(second), g, sums, epsilon)
+    centred = centre(features, layout, total)
+    return algorithm1_moments(centred.first, centred.second, centred.pivot, sums, epsilon)
 
 
 def _reduce_like(gradient: tf.Tensor, parameter: tf.Tensor) -> tf.Tensor:
@@ -200,11 +198,9 @@ def _algorithm1(
     x: tf.Tensor, s: tf.Tensor, beta: tf.Tensor, alpha: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, Gradient]:
     """Output and gradient function for the statistics of Algorithm 1."""
-    g, y, w, any_far = centre(x)
+    g, y, w, first, second, any_far = centre(x, s)
     sums = layout_sums(s, epsilon)
     s_s = s * s
-    first = tf.linalg.matmul(s, y, transpose_a=True)
-    second = tf.linalg.matmul(s_s, w, transpose_a=True)
     mean, variance, difference = algorithm1_moments(first, second, g, sums, epsilon)
     std = safe_sqrt(variance)
     inverse = 1.0 / (std + epsilon)

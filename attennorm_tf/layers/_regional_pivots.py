@@ -19,6 +19,8 @@ class Centred(NamedTuple):
     pivot: tf.Tensor  # g, (b, 1, c)
     features: tf.Tensor  # Y = X - g, (b, p, c)
     squares: tf.Tensor  # W = X^2 - g^2, (b, p, c)
+    first: tf.Tensor  # sum S Y, (b, n, c)
+    second: tf.Tensor  # sum S^2 W, (b, n, c)
     any_far: tf.Tensor  # any pivot not 0, scalar
 
 
@@ -32,24 +34,38 @@ def pixel_mean(maps: tf.Tensor, total: Total = tf.identity) -> tf.Tensor:
     return tf.stop_gradient(summed / total(tf.cast(pixels, maps.dtype)))
 
 
-def centre(features: tf.Tensor, total: Total = tf.identity) -> Centred:
-    """Centres channels that are far from 0, leaves the others; bit by bit the same whatever the other images hold."""
+def centre(features: tf.Tensor, layout: tf.Tensor, total: Total = tf.identity) -> Centred:
+    """Centres channels that are far from 0, leaves the others; bit by bit the same whatever the other images hold.
+
+    The pixels are summed by one more column of the products with the layout, which reads the map once for both.
+    """
+    ones = tf.ones_like(layout[..., :1])
+    layout_one = tf.concat([layout, ones], axis=2)
+    squared_one = tf.concat([layout * layout, ones], axis=2)
+    pixels = total(tf.cast(tf.shape(features)[1], features.dtype))
+
+    def products(y: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        first = tf.linalg.matmul(layout_one, y, transpose_a=True)
+        return first, tf.linalg.matmul(squared_one, w, transpose_a=True)
+
     squares = features * features
-    mean = pixel_mean(features, total)
-    far = pixel_mean(squares, total) < (1.0 + FAR**-2) * mean * mean  # no for NaN
+    first, second = products(features, squares)
+    mean, mean_square = (tf.stop_gradient(total(sums[:, -1:]) / pixels) for sums in (first, second))
+    far = mean_square < (1.0 + FAR**-2) * mean * mean  # no for NaN
     pivot = mean
     if total is tf.identity:  # a pixel of a constant channel is its exact mean; replicas hold different pixels
         pixel = tf.stop_gradient(features[:, :1])
         pivot = tf.where(tf.abs(mean - pixel) < 1e-4 * tf.abs(mean), pixel, mean)
     pivot = tf.where(far, pivot, tf.zeros_like(pivot))
 
-    def about_pivot() -> tuple[tf.Tensor, tf.Tensor]:
-        centred = features - pivot
-        return centred, centred * (features + pivot)
+    def about_pivot() -> tuple[tf.Tensor, ...]:
+        y = features - pivot
+        w = y * (features + pivot)
+        return (y, w, *products(y, w))
 
     any_far = tf.reduce_any(far)
-    y, w = where_needed(any_far, about_pivot, lambda: (features, squares))
-    return Centred(pivot, y, w, any_far)
+    y, w, first, second = where_needed(any_far, about_pivot, lambda: (features, squares, first, second))
+    return Centred(pivot, y, w, total(first[:, :-1]), total(second[:, :-1]), any_far)
 
 
 def where_needed(needed: tf.Tensor, general: Callable[[], Any], cheap: Callable[[], Any]) -> Any:
