@@ -195,8 +195,11 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path: Path, preset: st
 def test_a_checkpoint_holds_every_weight_and_slot(tmp_path: Path) -> None:
     task = train(tmp_path, config(steps=1))
     saved = tf.train.list_variables(str(tmp_path / "checkpoints" / "step-00000001" / "state"))
-    names = [name for name, _ in saved if name.endswith("VARIABLE_VALUE")]
-    assert len(names) == len(values(task)) + 1  # and the step
+    # The learning rate is a variable of the optimizer on both stacks, but listed among its variables on one only.
+    names = [name for name, _ in saved if name.endswith("VARIABLE_VALUE") and "learning_rate" not in name]
+    slots = [*task.generator_optimizer.variables, *task.discriminator_optimizer.variables]
+    listed = sum("learning_rate" in str(getattr(slot, "path", slot.name)) for slot in slots)
+    assert len(names) == len(values(task)) - listed + 1  # and the step
 
 
 def test_a_loaded_generator_makes_the_same_images(tmp_path: Path) -> None:
