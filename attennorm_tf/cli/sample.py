@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from attennorm_tf.cli.command import run_command
 from attennorm_tf.inference import draw_interpolation, draw_latents, load_generator, sample
-from attennorm_tf.inference.sample import check_class_ids
 from attennorm_tf.training import CheckpointError
 from attennorm_tf.visualization import image_grid, layout_sheet, save_png
 
@@ -41,8 +40,8 @@ _STEPS = flags.DEFINE_integer("steps", 6, "images from one blended class to the 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images computed at a time", lower_bound=1)
 
 
-def _class_ids(values: list[str], names: list[str]) -> list[int]:
-    """Class ids from ids or names.
+def _class_ids(flag: str, values: list[str], names: list[str]) -> list[int]:
+    """Class ids from the ids or names given as `--flag`.
 
     Raises:
         ValueError: neither; the message lists what there is.
@@ -55,7 +54,7 @@ def _class_ids(values: list[str], names: list[str]) -> list[int]:
             ids.append(int(value))
         else:
             shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-            raise ValueError(f"--classes: {value!r} is neither an id in [0, {len(names)}) nor one of {shown}.")
+            raise ValueError(f"--{flag}: {value!r} is neither an id in [0, {len(names)}) nor one of {shown}.")
     return ids
 
 
@@ -69,13 +68,12 @@ def run() -> int:
     output.mkdir(parents=True, exist_ok=True)
     written = []
     if _INTERPOLATE.value:
-        ids = _class_ids(_INTERPOLATE.value, names)
+        ids = _class_ids("interpolate", _INTERPOLATE.value, names)
         latent = draw_latents(1, generator.latent_dim, _SEED.value, _TRUNCATION.value)[0]
         written.append(output / "interpolation.png")
         save_png(written[-1], draw_interpolation(generator, latent, ids, _STEPS.value))
     if _CLASSES.value or not _INTERPOLATE.value:
-        ids = _class_ids(_CLASSES.value, names) or list(range(min(10, len(names))))
-        check_class_ids(ids, generator.num_classes)
+        ids = _class_ids("classes", _CLASSES.value, names) or list(range(min(10, len(names))))
         count = _COUNT.value
         labels = np.resize(np.asarray(ids, np.int32), count)
         latents = draw_latents(count, generator.latent_dim, _SEED.value, _TRUNCATION.value)
