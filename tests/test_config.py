@@ -83,7 +83,7 @@ def test_difference_names_every_changed_field() -> None:
 
 
 def test_field_names_are_all_fields() -> None:
-    names = field_names()
+    names = field_names(GanConfig)
     assert "training.steps" in names
     assert "name" in names
     sections = [s for s in dataclasses.fields(GanConfig) if dataclasses.is_dataclass(s.type)]

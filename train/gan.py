@@ -2,7 +2,7 @@
 
     python -m train.gan --config=train/configs/digits_attennorm.py --workdir=runs/digits [--config.training.steps=500]
 
-Any field of `attennorm_tf/config.py` can be set as `--config.<section>.<field>`. The same command resumes a run.
+Any field of `attennorm_tf/config/gan.py` can be set as `--config.<section>.<field>`. The same command resumes a run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tensorflow import keras
 
 from attennorm_tf.cli.command import run_command
 from attennorm_tf.cli.gan_report import write_report
-from attennorm_tf.config import field_names
+from attennorm_tf.config import GanConfig, field_names
 from attennorm_tf.data import load_dataset
 from attennorm_tf.export import ExportError
 from attennorm_tf.inference import DigitsJudge
@@ -74,4 +74,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    run_command(main, (CheckpointError, NonFiniteError, ExportError), field_names())
+    run_command(main, (CheckpointError, NonFiniteError, ExportError), field_names(GanConfig))

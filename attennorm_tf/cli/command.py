@@ -80,5 +80,5 @@ def _check_config_fields(arguments: Sequence[str], fields: Sequence[str]) -> Non
         match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
         if match and match.group(1) not in fields:
             near = difflib.get_close_matches(match.group(1), fields, n=1)
-            hint = f"did you mean --config.{near[0]}?" if near else "see attennorm_tf/config.py for all fields."
+            hint = f"did you mean --config.{near[0]}?" if near else "see attennorm_tf/config/ for all fields."
             raise ValueError(f"--config.{match.group(1)} is not a field; {hint}")

@@ -1,0 +1,124 @@
+"""What the settings of all experiments have in common: sections, checks, the way to a file and back."""
+
+# No `from __future__ import annotations`: config_flags reads the types of the fields to parse the command line.
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_Config = TypeVar("_Config", bound="ExperimentConfig")
+
+
+class ExperimentConfig:
+    """Base of the dataclasses that hold an experiment: `name`, and sections that are dataclasses with `validate()`."""
+
+    def validate(self) -> None:
+        """Checks every field.
+
+        Raises:
+            ValueError: the first field out of range, with its name, what is allowed and what came.
+        """
+        for name in _sections(type(self)):
+            section = getattr(self, name)
+            _check_types(name, section)
+            section.validate()
+
+    def to_json(self) -> str:
+        """All fields, as kept in the work directory."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls: type[_Config], text: str) -> _Config:
+        """The inverse of `to_json`; unknown fields are a ValueError."""
+        values = json.loads(text)
+        config = cls(name=values.pop("name"))  # type: ignore[call-arg]
+        for section, fields in values.items():
+            if not dataclasses.is_dataclass(getattr(config, section, None)):
+                raise ValueError(f"config: unknown section {section!r}.")
+            filled(getattr(config, section), section, fields)
+        return config
+
+
+@dataclass
+class LoggingConfig:
+    """What a run writes, and how often, in steps; 0 turns one off."""
+
+    log_every_steps: int = 100
+    image_every_steps: int = 1000
+    checkpoint_every_steps: int = 1000
+    keep_checkpoints: int = 3
+    tensorboard: bool = True
+
+    def validate(self) -> None:
+        for name in ("log_every_steps", "image_every_steps", "checkpoint_every_steps"):
+            check(f"logging.{name}", getattr(self, name), "an int >= 0", getattr(self, name) >= 0)
+        check("logging.keep_checkpoints", self.keep_checkpoints, "an int >= 1", self.keep_checkpoints >= 1)
+
+
+def field_names(config: type[ExperimentConfig]) -> list[str]:
+    """Every field as it is spelt on the command line: "training.steps", ..."""
+    names = ["name"]
+    for name, section in _sections(config).items():
+        names += [f"{name}.{entry.name}" for entry in dataclasses.fields(section)]
+    return names
+
+
+def config_difference(old: ExperimentConfig, new: ExperimentConfig) -> list[str]:
+    """One line per field that differs, "model.width: 0.25 -> 0.5"; both of one class."""
+    before, after = (_flat(config) for config in (old, new))
+    return [f"{name}: {before[name]!r} -> {after[name]!r}" for name in before if before[name] != after[name]]
+
+
+def filled(section: Any, section_name: str, fields: dict[str, Any]) -> Any:
+    """The section with `fields` set.
+
+    Raises:
+        ValueError: a field it does not have.
+    """
+    known = [f.name for f in dataclasses.fields(section)]
+    for name, value in fields.items():
+        if name not in known:
+            raise ValueError(f"{section_name}.{name} is not a field; {section_name} has {', '.join(known)}.")
+        setattr(section, name, value)
+    return section
+
+
+def check(name: str, value: Any, expected: str, allowed: bool) -> None:
+    """Raises ValueError unless `allowed`."""
+    if not allowed:
+        raise ValueError(f"{name} must be {expected}; got {value!r}.")
+
+
+def check_numbers(section_name: str, section: Any, names: Sequence[str], expected: str, least: float) -> None:
+    """Raises ValueError for the first of the fields below `least`; `expected` says so in words."""
+    for name in names:
+        check(f"{section_name}.{name}", getattr(section, name), expected, getattr(section, name) >= least)
+
+
+def check_options(section_name: str, section: Any, options: dict[str, tuple[Any, ...]]) -> None:
+    """Raises ValueError for the first field whose value is not one of its options."""
+    for name, allowed in options.items():
+        value = getattr(section, name)
+        check(f"{section_name}.{name}", value, "one of " + ", ".join(map(repr, allowed)), value in allowed)
+
+
+def _sections(config: type[ExperimentConfig]) -> dict[str, Any]:
+    fields = dataclasses.fields(config)  # type: ignore[arg-type]
+    return {entry.name: entry.type for entry in fields if dataclasses.is_dataclass(entry.type)}
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    flat = {"name": config.name}
+    for name in _sections(type(config)):
+        flat.update({f"{name}.{key}": value for key, value in dataclasses.asdict(getattr(config, name)).items()})
+    return flat
+
+
+def _check_types(name: str, section: Any) -> None:
+    """A string where a number belongs would fail far from its cause."""
+    for entry in dataclasses.fields(section):
+        value, expected = getattr(section, entry.name), type(entry.default)
+        fits = isinstance(value, (int, float)) if expected is float else isinstance(value, expected)
+        if not fits or (isinstance(value, bool) and expected is not bool):
+            raise ValueError(f"{name}.{entry.name} must be of type {expected.__name__}; got {value!r}.")
