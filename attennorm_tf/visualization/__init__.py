@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attennorm_tf.visualization.comparison_sheet import comparison_sheet
 from attennorm_tf.visualization.image_grid import image_grid, to_uint8
 from attennorm_tf.visualization.layout_sheet import (
     binarized_layout,
@@ -14,6 +15,7 @@ from attennorm_tf.visualization.training_curves import training_curves
 
 __all__ = [
     "binarized_layout",
+    "comparison_sheet",
     "image_grid",
     "interpolation_strip",
     "layout_colors",
