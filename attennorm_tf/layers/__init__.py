@@ -2,6 +2,7 @@
 
 from attennorm_tf.layers.attentive_normalization import AttentiveNormalization
 from attennorm_tf.layers.conditional_batch_normalization import ConditionalBatchNormalization
+from attennorm_tf.layers.contextual_attention import ContextualAttention
 from attennorm_tf.layers.regional_normalization import (
     regional_normalization,
     regional_normalization_reference,
@@ -12,6 +13,7 @@ from attennorm_tf.layers.spectral_normalization import SpectralNormalization
 __all__ = [
     "AttentiveNormalization",
     "ConditionalBatchNormalization",
+    "ContextualAttention",
     "SelfAttention",
     "SpectralNormalization",
     "regional_normalization",
