@@ -8,6 +8,7 @@ resumes at any step by arithmetic alone, and 1, 2 or 4 replicas train on the sam
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Callable
 
 import tensorflow as tf
@@ -157,6 +158,23 @@ def flip_decisions(positions: tf.Tensor, seed: int) -> tf.Tensor:
 
     rows = _per_group(coins, positions // _FLIP_BLOCK, tf.TensorSpec([_FLIP_BLOCK], tf.bool))
     return tf.gather(rows, positions % _FLIP_BLOCK, batch_dims=1)
+
+
+def stream_words(positions: tf.Tensor, seed: int, purpose: str, count: int) -> tf.Tensor:
+    """Random numbers of each position of the stream: int64 (b,) -> int64 (b, count) in [0, 2^32).
+
+    A pure function of (position, seed, purpose), the same bits on every stack, device and compiler. Streams of
+    different seeds or purposes have nothing to do with each other.
+    """
+    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
+    key = tf.constant(int.from_bytes(digest[:8], "little", signed=True), tf.int64)
+
+    def words(position: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform(
+            [count], tf.stack([key, position]), minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        )
+
+    return tf.cast(tf.map_fn(words, positions, fn_output_signature=tf.TensorSpec([count], tf.uint32)), tf.int64)
 
 
 def _fold(seed: int) -> tf.Tensor:

@@ -61,6 +61,20 @@ def decode_image(
     Raises:
         UnreadableImageError: not PNG, JPEG, BMP, GIF or WebP; corrupt; truncated; too large; missing.
     """
+    image = _centre_square(read_image(source, channels=channels, max_pixels=max_pixels, name=name))
+    if resolution is not None and image.size != (resolution, resolution):
+        image = image.resize((resolution, resolution), Image.Resampling.BILINEAR)
+    return np.array(image, np.uint8).reshape(image.size[1], image.size[0], channels)
+
+
+def read_image(
+    source: ImageSource, *, channels: int = 3, max_pixels: int = DEFAULT_MAX_PIXELS, name: str | None = None
+) -> Image.Image:
+    """Decodes a whole image; see `decode_image`.
+
+    Returns:
+        An image of its own size in mode "L" (channels = 1) or "RGB" (3), in memory.
+    """
     name = name or (source if isinstance(source, str) else "<bytes>")
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
@@ -69,10 +83,7 @@ def decode_image(
                 raise UnreadableImageError(
                     f"cannot read image {name!r}: {width} x {height} pixels, more than max_pixels={max_pixels}."
                 )
-            image = _to_8_bits(_centre_square(ImageOps.exif_transpose(image)), channels)
-            if resolution is not None and image.size != (resolution, resolution):
-                image = image.resize((resolution, resolution), Image.Resampling.BILINEAR)
-            return np.array(image, np.uint8).reshape(image.size[1], image.size[0], channels)
+            return _to_8_bits(ImageOps.exif_transpose(image), channels)
     except (UnreadableImageError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:

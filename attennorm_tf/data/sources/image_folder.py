@@ -7,12 +7,8 @@ import os
 
 import numpy as np
 
-from attennorm_tf.data.image_decoding import (
-    EXTENSIONS,
-    UnreadableImageError,
-    decode_image,
-    map_in_threads,
-)
+from attennorm_tf.data.image_decoding import EXTENSIONS, decode_image, map_in_threads
+from attennorm_tf.data.image_files import scan_folder, unreadable_files
 from attennorm_tf.data.labeled_images import DatasetRequest, IndexedImages, LabeledImages
 
 _logger = logging.getLogger(__name__)
@@ -37,7 +33,10 @@ def load(request: DatasetRequest) -> LabeledImages:
     skipped: list[str] = []
     channels = request.channels or 3
     if request.skip_corrupt:
-        paths, labels, skipped = _readable(paths, labels, request.max_pixels)
+        bad = unreadable_files(paths, request.max_pixels)
+        skipped = [path for path in paths if path in bad]
+        kept = [(path, label) for path, label in zip(paths, labels) if path not in bad]
+        paths, labels = [path for path, _ in kept], [label for _, label in kept]
         for label, name in enumerate(class_names):
             if label not in labels:
                 raise ValueError(f"class folder {os.path.join(root, name)!r} holds no readable image.")
@@ -88,7 +87,7 @@ def _list_images(root: str) -> tuple[list[str], list[str], list[int]]:
     ignored = 0
     for label, name in enumerate(class_names):
         folder = os.path.join(root, name)
-        entries = _scan(folder)
+        entries = scan_folder(folder)
         files = [
             entry.path
             for entry in entries
@@ -110,31 +109,5 @@ def _list_images(root: str) -> tuple[list[str], list[str], list[int]]:
     return class_names, paths, labels
 
 
-def _readable(paths: list[str], labels: list[int], max_pixels: int) -> tuple[list[str], list[int], list[str]]:
-    def problem(path: str) -> str | None:
-        try:
-            decode_image(path, resolution=1, max_pixels=max_pixels)
-        except UnreadableImageError as error:
-            return str(error)
-        return None
-
-    problems = map_in_threads(problem, paths)
-    skipped = [path for path, found in zip(paths, problems) if found]
-    for found in filter(None, problems):
-        _logger.warning("skipped: %s", found)
-    if skipped:
-        _logger.warning("skipped %d of %d images that cannot be read.", len(skipped), len(paths))
-    kept = [(path, label) for path, label, found in zip(paths, labels, problems) if not found]
-    return [path for path, _ in kept], [label for _, label in kept], skipped
-
-
 def _folders(root: str) -> list[str]:
-    return [entry.name for entry in _scan(root) if entry.is_dir() and not entry.name.startswith(".")]
-
-
-def _scan(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise ValueError(f"folder {folder!r} cannot be read: {error.strerror}.") from error
+    return [entry.name for entry in scan_folder(root) if entry.is_dir() and not entry.name.startswith(".")]

@@ -8,7 +8,7 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow as tf
 
-from attennorm_tf.data.global_stream import StreamPlan, shuffled_examples
+from attennorm_tf.data.global_stream import StreamPlan
 from attennorm_tf.data.image_decoding import UnreadableImageError, decode_image, map_in_threads
 from attennorm_tf.data.labeled_images import (
     DEFAULT_CACHE_BYTES,
@@ -17,6 +17,7 @@ from attennorm_tf.data.labeled_images import (
     LabeledImages,
     to_unit_range,
 )
+from attennorm_tf.data.record_stream import stream_records
 
 _SHUFFLE_BYTES = 256 * 2**20
 
@@ -82,7 +83,7 @@ class StreamedImages(LabeledImages):
     ) -> None:
         super().__init__(name, **attributes)
         self._records = records
-        self._block_size = min(block_size, self.num_examples)
+        self._block_size = block_size
         self._max_pixels = max_pixels
 
     def arrays(self, resolution: int, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -96,48 +97,13 @@ class StreamedImages(LabeledImages):
         return images, labels
 
     def _elements(self, plan: StreamPlan, resolution: int) -> tf.data.Dataset:
-        start = plan.start_step * plan.batch_size
-        first_epoch, offset = divmod(start, self.num_examples)
-        stream = self._epoch(plan, tf.constant(first_epoch, tf.int64), offset)
-        if plan.repeat:
-            later = tf.data.Dataset.range(first_epoch + 1, tf.int64.max)
-            stream = stream.concatenate(later.flat_map(lambda epoch: self._epoch(plan, epoch, 0)))
-        elif first_epoch:
-            stream = stream.take(0)
         decode = self._decoded(resolution)
-
-        def replicas(positions: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
-            def one(replica: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
-                first = (plan.input_pipeline_id * plan.replicas_per_pipeline + replica) * plan.per_replica_batch
-                own = slice(first, first + plan.per_replica_batch)
-                return positions[own], tuple(column[own] for column in rows)
-
-            return tf.data.Dataset.range(plan.replicas_per_pipeline).map(one)
 
         def finish(positions: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
             return (*decode(*rows), positions)
 
-        batches = stream.enumerate(start).batch(plan.batch_size, drop_remainder=plan.static_batch is not None)
-        return batches.flat_map(replicas).map(finish, num_parallel_calls=2)
-
-    def _epoch(self, plan: StreamPlan, epoch: tf.Tensor, offset: int) -> tf.data.Dataset:
-        """Records of one epoch from `offset` on."""
-        if not plan.shuffle:
-            return self._records.skip(offset)
-        size = self._block_size
-        first_block, rest = divmod(offset, size)
-        num_blocks = -(-self.num_examples // size)
-
-        def shuffled(block: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
-            count = tf.shape(rows[0], out_type=tf.int64)[0]
-            # Every block of every epoch has a permutation of its own, as if it were an epoch of `count`
-            # examples.
-            positions = (epoch * num_blocks + block) * count + tf.range(count)
-            order = shuffled_examples(positions, count, plan.seed)
-            return tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, order) for column in rows))
-
-        blocks = self._records.skip(first_block * size).batch(size).enumerate(first_block)
-        return blocks.flat_map(lambda block, rows: shuffled(block, rows)).skip(rest)
+        elements = stream_records(self._records, plan, self._block_size)
+        return elements.map(finish, num_parallel_calls=2)
 
     def _decoded(self, resolution: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
         def decode_all(encoded: np.ndarray, names: np.ndarray) -> np.ndarray:
