@@ -2,7 +2,8 @@
 
 from attennorm_tf.training.checkpointing import CheckpointError, CheckpointStore, find_checkpoint
 from attennorm_tf.training.gan import GanTask, discriminator_step, generator_step
-from attennorm_tf.training.loop import NonFiniteError, Outcome, run_training
+from attennorm_tf.training.inpainting import InpaintingTask, critic_step, inpainter_step, validation_batch
+from attennorm_tf.training.loop import NonFiniteError, Outcome, Phase, run_training
 from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.strategy import make_strategy
 
@@ -10,14 +11,19 @@ __all__ = [
     "CheckpointError",
     "CheckpointStore",
     "GanTask",
+    "InpaintingTask",
     "NonFiniteError",
     "Outcome",
+    "Phase",
     "RunDirectory",
+    "critic_step",
     "discriminator_step",
     "find_checkpoint",
     "generator_step",
+    "inpainter_step",
     "make_strategy",
     "run_training",
+    "validation_batch",
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Callable, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from attennorm_tf.config import LoggingConfig, TrainingConfig
+from attennorm_tf.config import LoggingConfig
 from attennorm_tf.training.checkpointing import CheckpointStore, read_manifest, restore
 from attennorm_tf.training.progress import Progress
 from attennorm_tf.training.run_directory import RunDirectory
@@ -21,25 +21,41 @@ logger = logging.getLogger(__name__)
 MakeBatches = Callable[[tf.distribute.InputContext, int], tf.data.Dataset]
 
 
+class Phase(NamedTuple):
+    """How a task is trained over a stretch of steps.
+
+    Attributes:
+        train_step: (steps done, batches) -> a result with `metrics` (to be summed over replicas) and `guarded` (tensors
+            that must be finite); called in a replica context.
+        batches_per_step: global batches that one step consumes.
+        guarded: names of the guarded tensors, in order.
+        progress_metrics: metrics shown in the progress line -> how they are called there.
+    """
+
+    train_step: Callable[[tf.Tensor, Sequence[Any]], Any]
+    batches_per_step: int
+    guarded: Sequence[str]
+    progress_metrics: Mapping[str, str]
+
+
 class Task(Protocol):
     """What the loop trains."""
-
-    batches_per_step: int
-
-    @property
-    def guarded(self) -> Sequence[str]:
-        """Names of the tensors that `train_step` returns as `guarded`."""
-
-    @property
-    def progress_metrics(self) -> Mapping[str, str]:
-        """Metrics shown in the progress line -> how they are called there."""
 
     @property
     def checkpoint_items(self) -> dict[str, Any]:
         """Name -> trackable, built."""
 
-    def train_step(self, step: tf.Tensor, batches: Sequence[Any]) -> Any:
-        """One step in a replica context; returns `metrics` (to be summed over replicas) and `guarded`."""
+    def phase(self, step: int) -> Phase:
+        """How the step after `step` is done; the same object while nothing changes."""
+
+    def batches_before(self, step: int) -> int:
+        """Global batches consumed by the first `step` steps."""
+
+    def next_control(self, step: int) -> int | None:
+        """The first step after `step` at which `control` is due, or None."""
+
+    def control(self, step: int) -> dict[str, float]:
+        """Measures, decides (what it decides is kept in `checkpoint_items`); returns values for the log."""
 
     def scalars(self) -> dict[str, float]:
         """Further values for the log."""
@@ -50,6 +66,14 @@ class Task(Protocol):
 
 class NonFiniteError(RuntimeError):
     """A loss or gradient was NaN or infinite; the message names the step and the first such tensor."""
+
+
+class Pace(Protocol):
+    """The fields of a config's training section that the loop reads."""
+
+    steps: int
+    batch_size: int
+    steps_per_call: int
 
 
 class Outcome(NamedTuple):
@@ -64,7 +88,7 @@ def run_training(
     task: Task,
     run: RunDirectory,
     strategy: tf.distribute.Strategy,
-    training: TrainingConfig,
+    training: Pace,
     logs: LoggingConfig,
     make_batches: MakeBatches,
     metadata: dict[str, Any],
@@ -104,13 +128,13 @@ def run_training(
         return Outcome(step, 0.0, None)
 
     batches = strategy.distribute_datasets_from_function(
-        lambda context: make_batches(context, step * task.batches_per_step)
+        lambda context: make_batches(context, task.batches_before(step))
     )
     iterator = iter(batches)
-    run_steps = _compiled_steps(task, strategy, counter)
-    progress = Progress(training.steps, step, training.batch_size * task.batches_per_step)
-    sums: dict[str, float] = {}
-    summed = 0
+    phase = task.phase(step)
+    run_steps = _compiled_steps(phase, strategy, counter)
+    progress = Progress(training.steps, step, training.batch_size * phase.batches_per_step)
+    means = _Means()
 
     def save() -> None:
         if store.steps()[-1:] != [step]:
@@ -119,22 +143,26 @@ def run_training(
     try:
         with _Signals() as signals:
             while step < training.steps and signals.received is None:
-                count = _steps_to_next_event(step, training, logs)
+                if task.phase(step) is not phase:
+                    phase = task.phase(step)
+                    run_steps = _compiled_steps(phase, strategy, counter)
+                    progress.restart(training.batch_size * phase.batches_per_step)
+                control = task.next_control(step)
+                count = _steps_to_next_event(step, training, logs, control)
                 totals, bad = run_steps(iterator, tf.constant(count, tf.int64))
                 if int(bad) >= 0:
-                    _raise_non_finite(int(counter.numpy()), task.guarded[int(bad)], store)
+                    _raise_non_finite(int(counter.numpy()), phase.guarded[int(bad)], store)
                 step += count
-                summed += count
-                for name, value in totals.items():
-                    sums[name] = sums.get(name, 0.0) + float(value)
+                means.add(totals, count)
+                values = task.control(step) if step == control else {}
                 if _due(step, logs.log_every_steps) or step == training.steps:
-                    means = {name: value / summed for name, value in sums.items()}
-                    sums, summed = {}, 0
-                    progress.update(step, {label: means[name] for name, label in task.progress_metrics.items()})
-                    rate = {"images_per_second": progress.images_per_second}
-                    run.scalars(step, {**means, **task.scalars(), **rate})
+                    values = {**means.take(), **task.scalars(), **values}
+                    progress.update(step, {label: values[name] for name, label in phase.progress_metrics.items()})
+                    values["images_per_second"] = progress.images_per_second
                 else:
                     progress.update(step)
+                if values:
+                    run.scalars(step, values)
                 if _due(step, logs.image_every_steps):
                     for name, pixels in task.pictures().items():
                         run.image(step, name, pixels)
@@ -147,16 +175,34 @@ def run_training(
     return Outcome(step, progress.images_per_second, signals.received)
 
 
-def _compiled_steps(task: Task, strategy: tf.distribute.Strategy, counter: tf.Variable) -> Any:
+class _Means:
+    """Means of metrics over the steps since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, totals: Mapping[str, tf.Tensor], count: int) -> None:
+        """Adds sums over `count` steps."""
+        for name, total in totals.items():
+            before, steps = self._sums.get(name, (0.0, 0))
+            self._sums[name] = before + float(total), steps + count
+
+    def take(self) -> dict[str, float]:
+        means = {name: total / steps for name, (total, steps) in self._sums.items()}
+        self._sums = {}
+        return means
+
+
+def _compiled_steps(phase: Phase, strategy: tf.distribute.Strategy, counter: tf.Variable) -> Any:
     """A graph that runs several steps, ends at the first that is not finite, and sums the metrics."""
 
     def replica_step(step: tf.Tensor, batches: Sequence[Any]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        result = task.train_step(step, batches)
+        result = phase.train_step(step, batches)
         finite = tf.stack([tf.reduce_all(tf.math.is_finite(t)) for t in result.guarded])
         return result.metrics, tf.cast(tf.logical_not(finite), tf.int32)
 
     def one_step(iterator: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        batches = [next(iterator) for _ in range(task.batches_per_step)]
+        batches = [next(iterator) for _ in range(phase.batches_per_step)]
         metrics, flags = strategy.run(replica_step, args=(counter.read_value(), batches))
         total = tf.distribute.ReduceOp.SUM
         metrics = {name: strategy.reduce(total, value, axis=None) for name, value in metrics.items()}
@@ -179,9 +225,9 @@ def _compiled_steps(task: Task, strategy: tf.distribute.Strategy, counter: tf.Va
     return run_steps
 
 
-def _steps_to_next_event(step: int, training: TrainingConfig, logs: LoggingConfig) -> int:
-    """Steps of the next compiled call: up to the next log line, picture, checkpoint or the end."""
-    events = [training.steps]
+def _steps_to_next_event(step: int, training: Pace, logs: LoggingConfig, control: int | None) -> int:
+    """Steps of the next compiled call: up to the next log line, picture, checkpoint, control or the end."""
+    events = [training.steps] if control is None else [training.steps, control]
     for every in (logs.log_every_steps, logs.image_every_steps, logs.checkpoint_every_steps):
         if every:
             events.append((step // every + 1) * every)

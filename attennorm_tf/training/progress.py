@@ -47,6 +47,11 @@ class Progress:
             self._stream.write(self._line(metrics) + "\n")
             self._stream.flush()
 
+    def restart(self, images_per_step: int) -> None:
+        """Measures the rate anew: steps change from here on."""
+        self._images = images_per_step
+        self._first_time = None
+
     @property
     def images_per_second(self) -> float:
         """Real images per second since the first update; 0 before a second one."""

@@ -13,11 +13,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from attennorm_tf.config import GanConfig, config_difference
+from attennorm_tf.config import ExperimentConfig, config_difference
 from attennorm_tf.visualization import save_png
 
 # Fields that may change between the parts of one run: they say how long it runs and what it prints, not what it learns.
-_MAY_CHANGE = ("training.steps:", "training.steps_per_call:", "training.strategy:", "logging.", "evaluation.")
+_MAY_CHANGE = (
+    "training.steps:",
+    "training.steps_per_call:",
+    "training.strategy:",
+    "training.phase_two_step:",
+    "logging.",
+    "evaluation.",
+)
 _PACKAGES = ("attennorm_tf", "tensorflow", "keras", "numpy", "ml_collections", "scikit-learn", "tensorflow-datasets")
 
 
@@ -44,7 +51,7 @@ class RunDirectory:
         self._tensorboard = tensorboard
         self._writer: Any = None
 
-    def claim(self, config: GanConfig) -> None:
+    def claim(self, config: ExperimentConfig) -> None:
         """Writes the config, or checks it against the one of the run that is already here.
 
         Raises:
@@ -53,9 +60,11 @@ class RunDirectory:
         file = self.path / "config.json"
         if file.exists():
             try:
-                before = GanConfig.from_json(file.read_text(encoding="utf-8"))
+                before = type(config).from_json(file.read_text(encoding="utf-8"))
             except (ValueError, KeyError, AttributeError) as error:
-                raise ValueError(f"workdir: {file} cannot be read ({error}); use another --workdir.") from error
+                raise ValueError(
+                    f"workdir: {file} is not the config of a run of this kind ({error}); use another --workdir."
+                ) from error
             changed = [line for line in config_difference(before, config) if not line.startswith(_MAY_CHANGE)]
             if changed:
                 raise ValueError(

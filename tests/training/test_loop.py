@@ -12,8 +12,22 @@ from typing import Any, NamedTuple
 import pytest
 import tensorflow as tf
 
-from attennorm_tf.config import LoggingConfig, TrainingConfig
-from attennorm_tf.training import CheckpointStore, NonFiniteError, Outcome, RunDirectory, make_strategy, run_training
+from attennorm_tf.config import LoggingConfig
+from attennorm_tf.training import (
+    CheckpointStore,
+    NonFiniteError,
+    Outcome,
+    Phase,
+    RunDirectory,
+    make_strategy,
+    run_training,
+)
+
+
+class Pace(NamedTuple):
+    steps: int
+    batch_size: int
+    steps_per_call: int
 
 
 class Result(NamedTuple):
@@ -24,18 +38,27 @@ class Result(NamedTuple):
 class AddingTask:
     """Adds every batch's sum to one variable; not finite from a given step on."""
 
-    progress_metrics = {"added": "added"}
-    guarded = ("loss", "gradient of sum")
-
     def __init__(self, bad_step: int = -1, batches_per_step: int = 1) -> None:
         self.sum = tf.Variable(0.0)
         self.bad_step = bad_step
-        self.batches_per_step = batches_per_step
+        self.only_phase = Phase(self.train_step, batches_per_step, ("loss", "gradient of sum"), {"added": "added"})
         self.drawn = 0
 
     @property
     def checkpoint_items(self) -> dict[str, Any]:
         return {"sum": self.sum}
+
+    def phase(self, step: int) -> Phase:
+        return self.only_phase
+
+    def batches_before(self, step: int) -> int:
+        return step * self.only_phase.batches_per_step
+
+    def next_control(self, step: int) -> int | None:
+        return None
+
+    def control(self, step: int) -> dict[str, float]:
+        raise AssertionError
 
     def train_step(self, step: tf.Tensor, batches: Sequence[tf.Tensor]) -> Result:
         added = tf.add_n([tf.reduce_sum(batch) for batch in batches])
@@ -65,7 +88,7 @@ def train(
         task,
         RunDirectory(path, tensorboard=False),
         make_strategy("one_device"),
-        TrainingConfig(steps=steps, batch_size=2, steps_per_call=3),
+        Pace(steps=steps, batch_size=2, steps_per_call=3),
         LoggingConfig(**settings),
         make_batches,
         {"kind": "test"},
@@ -134,7 +157,7 @@ def test_replicas_share_a_step(tmp_path: Path, two_cpus: tf.distribute.Strategy)
         task,
         RunDirectory(tmp_path, tensorboard=False),
         two_cpus,
-        TrainingConfig(steps=3, batch_size=4, steps_per_call=2),
+        Pace(steps=3, batch_size=4, steps_per_call=2),
         LoggingConfig(log_every_steps=1, image_every_steps=0, checkpoint_every_steps=0),
         batches,
         {},

@@ -1,0 +1,105 @@
+"""What an inpainting run shows of itself: its error on held-out photographs, pictures, the attentive normalization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from attennorm_tf.visualization import comparison_sheet, layout_sheet
+
+_IN_USE = 0.01  # an entity is in use if it wins at least this share of the places
+_SHOWN = 6
+
+
+class InpaintingWatch:
+    """Looks at a generator, always with the same photographs and holes.
+
+    Args:
+        generator: built.
+        photographs: (N, R, R, 3) in [-1, 1].
+        masks: (N, R, R, 1), 1 in the hole.
+        batch_size: photographs at a time.
+    """
+
+    def __init__(self, generator: Any, photographs: np.ndarray, masks: np.ndarray, batch_size: int):
+        self._generator = generator
+        self._photographs, self._masks = photographs, masks
+        self._batch_size = batch_size
+        self._errors = tf.function(self._generator_errors)
+        self._outputs = tf.function(self._compute_outputs)
+
+    @property
+    def count(self) -> int:
+        """Photographs that `validate` averages over."""
+        return len(self._photographs)
+
+    def validate(self) -> dict[str, float]:
+        """Means over the photographs.
+
+        Returns:
+            `validation_l1`, the absolute error in the hole, of values in [-1, 1]; `validation_hole_psnr` in dB.
+        """
+        sums = np.zeros(2)
+        for start in range(0, len(self._photographs), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            sums += self._errors(self._photographs[part], self._masks[part]).numpy().sum(axis=0)
+        absolute, psnr = sums / len(self._photographs)
+        return {"validation_l1": float(absolute), "validation_hole_psnr": float(psnr)}
+
+    def mean_fill_psnr(self) -> float:
+        """`validation_hole_psnr` of holes filled with the mean of the known pixels: what every network must beat."""
+        known = 1.0 - self._masks
+        means = (self._photographs * known).sum(axis=(1, 2), keepdims=True) / known.sum(axis=(1, 2), keepdims=True)
+        filled = np.broadcast_to(means, self._photographs.shape)
+        return float(_hole_errors(filled, self._photographs, self._masks).numpy()[:, 1].mean())
+
+    def scalars(self) -> dict[str, float]:
+        """Rho and t of the attentive normalization, layout entropy (nats), entities in use."""
+        layer = self._generator.attentive_normalization
+        if layer is None:
+            return {}
+        values = {"rho": layer.rho}
+        if layer.self_sampling:
+            values["t"] = tf.reduce_mean(layer.t)
+        layouts = self._outputs(self._photographs[:_SHOWN], self._masks[:_SHOWN])[2]
+        winners = tf.one_hot(tf.argmax(layouts, axis=-1), layouts.shape[-1])
+        shares = tf.reduce_mean(winners, axis=[0, 1, 2])
+        values["layout_entropy"] = -tf.reduce_mean(tf.reduce_sum(tf.math.xlogy(layouts, layouts), axis=-1))
+        values["entities_in_use"] = tf.reduce_sum(tf.cast(shares >= _IN_USE, tf.float32))
+        return {name: float(tf.convert_to_tensor(value)) for name, value in values.items()}
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Input, coarse output, result and truth side by side; and the layouts (Figure 5) where there are any."""
+        photographs, masks = self._photographs[:_SHOWN], self._masks[:_SHOWN]
+        outputs = [output.numpy() for output in self._outputs(photographs, masks)]
+        shown = {
+            "input": photographs * (1 - masks) + masks,
+            "coarse": photographs * (1 - masks) + outputs[0] * masks,
+            "result": photographs * (1 - masks) + outputs[1] * masks,
+            "truth": photographs,
+        }
+        pictures = {"inpainted": comparison_sheet(shown)}
+        if len(outputs) > 2:
+            pictures["layouts"] = layout_sheet(shown["result"], outputs[2])
+        return pictures
+
+    def _compute_outputs(self, images: tf.Tensor, masks: tf.Tensor) -> Any:
+        if self._generator.attentive_normalization is None:
+            return self._generator([images, masks], training=False)
+        return self._generator([images, masks], training=False, return_layout=True)
+
+    def _generator_errors(self, images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+        return _hole_errors(self._generator([images, masks], training=False)[1], images, masks)
+
+
+def _hole_errors(outputs: Any, images: Any, masks: Any) -> tf.Tensor:
+    """(B, 2): mean absolute error and PSNR (dB) in each image's hole."""
+    values = 3.0 * tf.reduce_sum(masks, axis=[1, 2, 3])
+    difference = (outputs - images) * masks
+    absolute = tf.reduce_sum(tf.abs(difference), axis=[1, 2, 3]) / values
+    # In [0, 1] a difference is half as large; the tiny term keeps a perfect hole finite.
+    square = tf.reduce_sum(tf.square(0.5 * difference), axis=[1, 2, 3]) / values
+    psnr = -10.0 / tf.math.log(10.0) * tf.math.log(square + 1e-10)
+    return tf.stack([absolute, psnr], axis=1)
