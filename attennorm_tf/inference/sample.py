@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from attennorm_tf.config import GanConfig
 from attennorm_tf.models import ClassConditionalGenerator, build_gan
-from attennorm_tf.training.checkpointing import find_checkpoint, read_manifest, restore
+from attennorm_tf.training.checkpointing import CheckpointError, find_checkpoint, read_manifest, restore
 
 
 class LoadedGenerator(NamedTuple):
@@ -46,6 +46,11 @@ def load_generator(checkpoint: str | os.PathLike[str], average: bool = True) -> 
     path = find_checkpoint(checkpoint)
     manifest = read_manifest(path)
     facts = manifest["metadata"]
+    if "class_names" not in facts:
+        raise CheckpointError(
+            f"checkpoint {path} holds no class-conditional generator but a model for {facts.get('task')!r}; "
+            "expected a run of train.gan."
+        )
     config = GanConfig.from_json(facts["config"])
     generator, _ = build_gan(config.model, len(facts["class_names"]), facts["channels"])
     use_average = average and config.training.ema_decay > 0
