@@ -75,7 +75,7 @@ def build_inpainting_discriminators(
     width = model.discriminator_width
     built: dict[str, Any] = {"global": GlobalDiscriminator(model.resolution, width, name="global_discriminator")}
     if mask_kind in CROPPED_MASKS:
-        built["local"] = LocalDiscriminator(tuple(crop), width, name="local_discriminator")
+        built["local"] = LocalDiscriminator(crop, width, name="local_discriminator")
     else:
         built["patch"] = MaskedPatchDiscriminator(width, name="patch_discriminator")
     for discriminator in built.values():

@@ -12,6 +12,7 @@ from tensorflow import keras
 from attennorm_tf.layers import (
     AttentiveNormalization,
     ConditionalBatchNormalization,
+    ContextualAttention,
     SelfAttention,
     SpectralNormalization,
 )
@@ -21,7 +22,7 @@ CLASSES = 5
 
 
 class Input(NamedTuple):
-    """One input: its static shape without the batch, and "features", "ids" or "weights" (of classes)."""
+    """One input: its static shape without the batch, and "features", "masks", "ids" or "weights" (of classes)."""
 
     shape: tuple[int | None, ...]
     kind: str = "features"
@@ -35,6 +36,8 @@ class Input(NamedTuple):
             return tf.constant(generator.integers(0, CLASSES, shape), tf.int32)
         if self.kind == "weights":
             return tf.constant(generator.dirichlet(np.ones(shape[-1]), shape[:-1]), tf.float32)
+        if self.kind == "masks":
+            return tf.constant(generator.random(shape) < 0.1, tf.float32)
         return tf.constant(generator.normal(size=shape), tf.float32)
 
     @property
@@ -76,6 +79,9 @@ CASES = {
     "spectral_embedding": spectral(keras.layers.Embedding, CLASSES, 4, inputs=Input((None,), "ids")),
     "self_attention": Case(lambda **dtype: SelfAttention(**dtype)),
     "self_attention_spectral": Case(lambda **dtype: SelfAttention(spectral_normalization=True, **dtype)),
+    "contextual_attention": Case(
+        lambda **dtype: ContextualAttention(**dtype), (IMAGES, IMAGES, Input((None, None, 1), "masks"))
+    ),
     "class_ids": class_conditional(Input((), "ids")),
     "class_weights": class_conditional(Input((CLASSES,), "weights")),
 }

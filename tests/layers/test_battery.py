@@ -187,21 +187,26 @@ def test_half_precision_computes_what_float32_does(name: str, dtype: str) -> Non
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("trained", [False, True])
 def test_every_trainable_weight_has_a_finite_gradient(name: str, dtype: str, trained: bool) -> None:
+    """Of a layer without weights, every feature map that it reads."""
     layer, inputs = CASES[name].make(dtype=dtype), inputs_of(name)
     layer = built(name, dtype=dtype) if trained else layer
     with tf.GradientTape() as tape:
+        tape.watch(inputs)
         outputs = tf.cast(layer(inputs, training=True), tf.float32)
         direction = tf.constant(np.random.default_rng(8).normal(size=tuple(outputs.shape)), tf.float32)
         loss = tf.reduce_sum(outputs * direction)
-    weights = layer.trainable_weights
-    assert weights
+    sources = [(weight.name, weight) for weight in layer.trainable_weights]
+    if not layer.weights:
+        features = [value for value, spec in zip(inputs, CASES[name].inputs) if spec.kind == "features"]
+        sources = [(f"input {index}", value) for index, value in enumerate(features)]
+    assert sources
     gradients = [
         None if gradient is None else tf.convert_to_tensor(gradient).numpy()
-        for gradient in tape.gradient(loss, weights)
+        for gradient in tape.gradient(loss, [value for _, value in sources])
     ]
-    for weight, gradient in zip(weights, gradients):
-        assert gradient is not None, weight.name
-        assert np.isfinite(gradient.astype(np.float32)).all(), weight.name
+    for (source, _), gradient in zip(sources, gradients):
+        assert gradient is not None, source
+        assert np.isfinite(gradient.astype(np.float32)).all(), source
     assert any(np.abs(gradient).max() > 0 for gradient in gradients)
 
 
@@ -247,7 +252,7 @@ def test_two_replicas_equal_one(name: str, two_cpus: tf.distribute.Strategy) -> 
     expected, expected_gradients = gradients_of(single, inputs, direction)
     assert_close(tf.concat(two_cpus.experimental_local_results(outputs), axis=0), expected, 2e-5)
     # The bias of a projection that is normalized afterwards has a gradient of rounding errors only.
-    scale = max(float(tf.reduce_max(tf.abs(gradient))) for gradient in expected_gradients)
+    scale = max(float(tf.reduce_max(tf.abs(gradient))) for gradient in expected_gradients) if single.weights else 1.0
     for weight, ours, theirs in zip(single.trainable_weights, gradients, expected_gradients):
         total = sum(two_cpus.experimental_local_results(ours))
         assert_close(total / scale, theirs / scale, 5e-5, weight.name)
