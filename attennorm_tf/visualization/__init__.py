@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attennorm_tf.visualization.comparison_sheet import comparison_sheet
+from attennorm_tf.visualization.flow_picture import flow_picture
 from attennorm_tf.visualization.image_grid import image_grid, to_uint8
 from attennorm_tf.visualization.layout_sheet import (
     binarized_layout,
@@ -16,6 +17,7 @@ from attennorm_tf.visualization.training_curves import training_curves
 __all__ = [
     "binarized_layout",
     "comparison_sheet",
+    "flow_picture",
     "image_grid",
     "interpolation_strip",
     "layout_colors",
