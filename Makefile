@@ -7,6 +7,8 @@ CLASSIC_PYTHON_CANDIDATES = $(or $(CLASSIC_PYTHON),python3.11 python3.10 python3
 DEMO_CONFIG ?= train/configs/digits_attennorm.py
 DEMO_DIR ?= runs/demo
 DEMO_FLAGS ?=
+INPAINTING_CONFIG ?= train/configs/inpainting_photographs.py
+INPAINTING_DIR ?= runs/demo-inpainting
 # Processes of one test run. TensorFlow uses every core by itself, but most tests are small: two halve the time.
 TEST_PROCESSES ?= 2
 TEST_FLAGS ?=
@@ -41,10 +43,10 @@ run_pytest = $(1)/bin/python -m pytest -m $(3) --durations=10 --junitxml=.test-r
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test lint types test-current test-classic wheel lock clean distclean
+.PHONY: help install demo demo-inpainting test lint types test-current test-classic wheel lock clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 $(CURRENT):
 	@python=$$($(call find_python,$(PYTHON_CANDIDATES),10,13)) || { \
@@ -69,11 +71,18 @@ $(CLASSIC):
 install: .venv/$(PACKAGE)  ## make .venv with the pinned packages and this one, editable
 	@echo ".venv is ready"
 
-# A finished demo is kept under another name; an interrupted one goes on from its last checkpoint.
+# $(call train,MODULE,CONFIG,FOLDER): a finished run is kept under another name; an interrupted one goes on.
+define train
+@if [ -e $(3)/report.json ]; then \
+	kept=$(3)-$$(date +%Y%m%d-%H%M%S); mv $(3) $$kept; echo "The last demo is now $$kept"; fi
+@.venv/bin/python -m $(1) --config=$(2) --workdir=$(3) $(DEMO_FLAGS)
+endef
+
 demo: .venv/$(PACKAGE)  ## train the default experiment on real digits and show what it made
-	@if [ -e $(DEMO_DIR)/report.json ]; then \
-		kept=$(DEMO_DIR)-$$(date +%Y%m%d-%H%M%S); mv $(DEMO_DIR) $$kept; echo "The last demo is now $$kept"; fi
-	@.venv/bin/python -m train.gan --config=$(DEMO_CONFIG) --workdir=$(DEMO_DIR) $(DEMO_FLAGS)
+	$(call train,train.gan,$(DEMO_CONFIG),$(DEMO_DIR))
+
+demo-inpainting: .venv/$(PACKAGE)  ## train an inpainting network on a few photographs and show what it fills in
+	$(call train,train.inpainting,$(INPAINTING_CONFIG),$(INPAINTING_DIR))
 
 test:  ## lint, types, and all tests on both stacks; goes on after a failure, and fails if anything did
 	@$(MAKE) --no-print-directory --keep-going lint types test-current test-classic
