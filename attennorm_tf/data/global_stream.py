@@ -177,6 +177,15 @@ def stream_words(positions: tf.Tensor, seed: int, purpose: str, count: int) -> t
     return tf.cast(tf.map_fn(words, positions, fn_output_signature=tf.TensorSpec([count], tf.uint32)), tf.int64)
 
 
+def stream_options() -> tf.data.Options:
+    """Options of every data set that follows a `StreamPlan`."""
+    options = tf.data.Options()
+    options.deterministic = True
+    # The pipelines share the batches out themselves.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options
+
+
 def _fold(seed: int) -> tf.Tensor:
     return tf.constant(seed % 2**63, tf.int64)
 

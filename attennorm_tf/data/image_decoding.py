@@ -61,10 +61,7 @@ def decode_image(
     Raises:
         UnreadableImageError: not PNG, JPEG, BMP, GIF or WebP; corrupt; truncated; too large; missing.
     """
-    image = _centre_square(read_image(source, channels=channels, max_pixels=max_pixels, name=name))
-    if resolution is not None and image.size != (resolution, resolution):
-        image = image.resize((resolution, resolution), Image.Resampling.BILINEAR)
-    return np.array(image, np.uint8).reshape(image.size[1], image.size[0], channels)
+    return centre_square(read_image(source, channels=channels, max_pixels=max_pixels, name=name), resolution)
 
 
 def read_image(
@@ -96,17 +93,26 @@ def read_image(
         raise UnreadableImageError(f"cannot read image {name!r}: {reason.rstrip('.')}.") from error
 
 
+def centre_square(image: Image.Image, resolution: int | None) -> np.ndarray:
+    """The largest square in the middle: uint8 (resolution, resolution, channels); None keeps its size."""
+    width, height = image.size
+    side = min(width, height)
+    return resized_square(image, ((width - side) // 2, (height - side) // 2, side), resolution or side)
+
+
+def resized_square(image: Image.Image, square: tuple[int, int, int], resolution: int) -> np.ndarray:
+    """The square (left, top, side), resized with antialiasing: uint8 (resolution, resolution, channels)."""
+    left, top, side = square
+    image = image.crop((left, top, left + side, top + side))
+    if side != resolution:
+        image = image.resize((resolution, resolution), Image.Resampling.BILINEAR)
+    return np.array(image, np.uint8).reshape(resolution, resolution, -1)
+
+
 def map_in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
     """`[function(item) for item in items]` on all cores: Pillow frees the interpreter lock while it works."""
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return list(pool.map(function, items))
-
-
-def _centre_square(image: Image.Image) -> Image.Image:
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return image.crop((left, top, left + side, top + side))
 
 
 def _to_8_bits(image: Image.Image, channels: int) -> Image.Image:

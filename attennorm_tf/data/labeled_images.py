@@ -11,7 +11,8 @@ from typing import Callable
 import numpy as np
 import tensorflow as tf
 
-from attennorm_tf.data.global_stream import StreamPlan, flip_decisions
+from attennorm_tf.data.global_stream import StreamPlan, flip_decisions, stream_options
+from attennorm_tf.data.host_function import host_function
 
 DEFAULT_CACHE_BYTES = 256 * 2**20
 
@@ -136,12 +137,8 @@ class LabeledImages(abc.ABC):
             images = tf.ensure_shape(images, (plan.static_batch, resolution, resolution, self.channels))
             return images, tf.ensure_shape(tf.cast(labels, tf.int32), (plan.static_batch,))
 
-        options = tf.data.Options()
-        options.deterministic = True
-        # The pipelines share the batches out themselves.
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         dataset = self._elements(plan, resolution).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-        return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(stream_options())
 
     @abc.abstractmethod
     def arrays(self, resolution: int, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -219,9 +216,7 @@ class IndexedImages(LabeledImages):
             if images is not None:
                 batch = tf.gather(images, indices)
             else:
-                batch = tf.numpy_function(
-                    lambda chosen: self._decode(chosen, resolution), [indices], dtype, stateful=False
-                )
+                batch = host_function(lambda chosen: self._decode(chosen, resolution), [indices], dtype)
             return batch, tf.gather(labels, indices), positions
 
         # Decoding uses every core within one batch; two at a time hide the seams.

@@ -51,16 +51,16 @@ class MaskSource(abc.ABC):
         height, width = resolution
         if min(height, width) < 1 or height * width < 2:
             raise ValueError(f"resolution must be (height, width) with 2 pixels or more, got {resolution}.")
-        self._check(height, width)
         holes = self._holes(tf.cast(positions, tf.int64), seed, height, width)
         return tf.cast(tf.ensure_shape(holes, [None, height, width]), tf.float32)[..., tf.newaxis]
 
-    def _check(self, height: int, width: int) -> None:
-        """Raises ValueError where the masks do not fit."""
-
     @abc.abstractmethod
     def _holes(self, positions: tf.Tensor, seed: int, height: int, width: int) -> tf.Tensor:
-        """Boolean or 8-bit masks (b, height, width)."""
+        """Boolean or 8-bit masks (b, height, width).
+
+        Raises:
+            ValueError: they do not fit.
+        """
 
 
 class RectangleMasks(MaskSource):
@@ -85,14 +85,12 @@ class RectangleMasks(MaskSource):
         self.kind = "center" if center else "rectangle"
         self.height, self.width, self.shrink = height, width, shrink
 
-    def _check(self, height: int, width: int) -> None:
+    def _holes(self, positions: tf.Tensor, seed: int, height: int, width: int) -> tf.Tensor:
         if self.height > height or self.width > width or (self.height, self.width) == (height, width):
             raise ValueError(
                 f"masks of kind {self.kind!r} with height={self.height} and width={self.width} must lie inside the "
                 f"image and leave some of it, got resolution {height} x {width}."
             )
-
-    def _holes(self, positions: tf.Tensor, seed: int, height: int, width: int) -> tf.Tensor:
         if self.kind == "center":
             zeros = tf.zeros_like(positions, tf.int32)
             rows = (zeros + (height - self.height) // 2, zeros + self.height)
@@ -254,6 +252,6 @@ def make_masks(
 
 
 def _between(start: tf.Tensor, length: tf.Tensor, size: int) -> tf.Tensor:
-    """bool (b, size): inside [start, start + length)."""
+    """Which places of (b, size) are in [start, start + length)."""
     places = tf.range(size) - start[:, tf.newaxis]
     return (places >= 0) & (places < length[:, tf.newaxis])

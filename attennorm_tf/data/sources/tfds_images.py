@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
 
 from attennorm_tf.data.global_stream import StreamPlan
-from attennorm_tf.data.image_decoding import UnreadableImageError, decode_image, map_in_threads
+from attennorm_tf.data.host_function import host_function
+from attennorm_tf.data.image_decoding import decode_image, map_in_threads
 from attennorm_tf.data.labeled_images import (
     DEFAULT_CACHE_BYTES,
     DatasetRequest,
@@ -18,10 +18,16 @@ from attennorm_tf.data.labeled_images import (
     to_unit_range,
 )
 from attennorm_tf.data.record_stream import stream_records
-
-_SHUFFLE_BYTES = 256 * 2**20
-
-_logger = logging.getLogger(__name__)
+from attennorm_tf.data.tfds_records import (
+    check_bytes,
+    encoded_records,
+    image_features,
+    kept_records,
+    open_builder,
+    shuffled_together,
+    split_size,
+    unreadable_records,
+)
 
 
 def load(request: DatasetRequest) -> LabeledImages:
@@ -32,36 +38,27 @@ def load(request: DatasetRequest) -> LabeledImages:
     of encoded images (TFDS has shuffled most data sets once when it wrote them); resuming skips records
     within the epoch without decoding them. Every worker reads every record and decodes its own.
     """
-    builder = _builder(request)
+    builder = open_builder(request.name, request.argument, request.root, request.download)
     image_key, label_key = _classification_keys(request.name, builder.info)
-    try:
-        split = builder.info.splits[request.split]
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"data set {request.name!r} has the splits {sorted(builder.info.splits)}, got {request.split!r}."
-        ) from error
+    num_examples, mean_bytes = split_size(builder, request.name, request.split)
     channels = request.channels or (1 if builder.info.features[image_key].shape[-1] == 1 else 3)
     shape = builder.info.features[image_key].shape[:2]
-    records = _encoded_records(builder, request.split, image_key, label_key)
-    whole = list(builder.info.splits.values())
-    mean_bytes = max(1, sum(part.num_bytes for part in whole) // max(1, sum(part.num_examples for part in whole)))
+    records = encoded_records(builder, request.split, image_key, label_key)
     attributes: dict[str, Any] = {
         "class_names": builder.info.features[label_key].names,
         "channels": channels,
         "native": None if None in shape else tuple(shape),
     }
-    if split.num_examples * mean_bytes <= DEFAULT_CACHE_BYTES:
+    if num_examples * mean_bytes <= DEFAULT_CACHE_BYTES:
         return _in_memory(request, records, attributes)
-    skipped = _unreadable(records, request) if request.skip_corrupt else {}
-    if skipped:
-        bad = tf.constant(sorted(skipped), tf.int64)
-        records = records.enumerate().filter(lambda index, _: tf.reduce_all(index != bad)).map(lambda _, row: row)
+    skipped = unreadable_records(records, request.name, request.max_pixels) if request.skip_corrupt else {}
+    keep = np.array([index not in skipped for index in range(num_examples)])
     return StreamedImages(
         request.name,
-        records=records,
-        block_size=max(1024, _SHUFFLE_BYTES // mean_bytes),
+        records=kept_records(records, keep),
+        block_size=shuffled_together(mean_bytes),
         max_pixels=request.max_pixels,
-        num_examples=split.num_examples - len(skipped),
+        num_examples=num_examples - len(skipped),
         skipped=list(skipped.values()),
         **attributes,
     )
@@ -120,7 +117,7 @@ class StreamedImages(LabeledImages):
             return np.stack(images) if images else np.zeros((0, resolution, resolution, self.channels), np.uint8)
 
         def decode(encoded: tf.Tensor, labels: tf.Tensor, names: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            images = tf.numpy_function(decode_all, [encoded, names], tf.uint8, stateful=False)
+            images = host_function(decode_all, [encoded, names], tf.uint8)
             check = tf.debugging.assert_non_negative(labels, f"split of {self.name!r} without labels")
             with tf.control_dependencies([check] if check is not None else []):
                 return images, tf.identity(labels)
@@ -128,38 +125,11 @@ class StreamedImages(LabeledImages):
         return decode
 
 
-def _builder(request: DatasetRequest) -> Any:
-    if not request.argument:
-        raise ValueError("data set 'tfds' needs a name after a colon, as in 'tfds:cifar10'.")
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            f"data set {request.name!r} needs tensorflow-datasets, which is not installed: "
-            "pip install 'attennorm_tf[data]'."
-        ) from error
-    try:
-        builder = tfds.builder(request.argument, data_dir=request.root)
-    except (ValueError, AssertionError) as error:
-        raise ValueError(
-            f"TensorFlow Datasets has no data set {request.argument!r}: {str(error).splitlines()[0]}"
-        ) from error
-    if not builder.is_prepared():
-        if not request.download:
-            raise ValueError(
-                f"data set {request.name!r} is not prepared in {str(builder.data_dir)!r}: pass download=True "
-                f"to fetch it, or run `tfds build {request.argument}`."
-            )
-        builder.download_and_prepare()
-    return builder
-
-
 def _classification_keys(name: str, info: Any) -> tuple[str, str]:
     """Keys of the one 8-bit image and of the one class label, the supervised ones where there are several."""
     import tensorflow_datasets as tfds
 
-    features = dict(info.features) if isinstance(info.features, tfds.features.FeaturesDict) else {}
-    images = [key for key, feature in features.items() if type(feature) is tfds.features.Image]
+    features, images = image_features(info)
     labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
     if info.supervised_keys and len(info.supervised_keys) == 2:
         image_key, label_key = info.supervised_keys
@@ -171,32 +141,15 @@ def _classification_keys(name: str, info: Any) -> tuple[str, str]:
             f"feature, found {sorted(features) or type(info.features).__name__} with images {images} and "
             f"labels {labels}."
         )
-    if np.dtype(features[images[0]].np_dtype) != np.uint8:
-        raise ValueError(f"data set {name!r} holds {features[images[0]].np_dtype} images; only uint8 is supported.")
+    check_bytes(name, features[images[0]])
     return images[0], labels[0]
-
-
-def _encoded_records(builder: Any, split: str, image_key: str, label_key: str) -> tf.data.Dataset:
-    """(encoded image, label, name) in the order of the files."""
-    import tensorflow_datasets as tfds
-
-    config = tfds.ReadConfig(
-        interleave_cycle_length=1, try_autocache=False, add_tfds_id=True, enable_ordering_guard=False
-    )
-    rows = builder.as_dataset(
-        split=split,
-        decoders={image_key: tfds.decode.SkipDecoding()},
-        read_config=config,
-        shuffle_files=False,
-    )
-    return rows.map(lambda row: (row[image_key], row[label_key], row["tfds_id"]))
 
 
 def _in_memory(request: DatasetRequest, records: tf.data.Dataset, attributes: dict[str, Any]) -> LabeledImages:
     rows = [
         (image, int(label), f"{request.name} {number.decode()}") for image, label, number in records.as_numpy_iterator()
     ]
-    skipped = _unreadable(records, request) if request.skip_corrupt else {}
+    skipped = unreadable_records(records, request.name, request.max_pixels) if request.skip_corrupt else {}
     rows = [row for index, row in enumerate(rows) if index not in skipped]
     if not rows or min(label for _, label, _ in rows) < 0:
         raise ValueError(f"split {request.split!r} of {request.name!r} holds no labelled images.")
@@ -223,27 +176,3 @@ def _in_memory(request: DatasetRequest, records: tf.data.Dataset, attributes: di
         skipped=list(skipped.values()),
         **attributes,
     )
-
-
-def _unreadable(records: tf.data.Dataset, request: DatasetRequest) -> dict[int, str]:
-    """Index and name of every record that cannot be decoded; logged."""
-
-    def problem(row: tuple[bytes, int, bytes]) -> str | None:
-        try:
-            decode_image(row[0], resolution=1, max_pixels=request.max_pixels, name=f"{request.name} {row[2].decode()}")
-        except UnreadableImageError as error:
-            return str(error)
-        return None
-
-    skipped: dict[int, str] = {}
-    start = 0
-    for encoded, labels, ids in records.batch(1024).as_numpy_iterator():
-        rows = list(zip(encoded, labels, ids))
-        for index, found in enumerate(map_in_threads(problem, rows), start):
-            if found:
-                skipped[index] = f"{request.name} {ids[index - start].decode()}"
-                _logger.warning("skipped: %s", found)
-        start += len(rows)
-    if skipped:
-        _logger.warning("skipped %d of %d images that cannot be read.", len(skipped), start)
-    return skipped
