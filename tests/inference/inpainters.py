@@ -31,9 +31,8 @@ def tiny_inpainter(network: str = "attentive") -> LoadedInpainter:
 
 def write_checkpoint(workdir: Path, config: InpaintingConfig, described: InpaintingConfig | None = None) -> Path:
     """A checkpoint as training writes it; `described` is the config in its manifest, if that lies."""
-    generator, average = (build_inpainter(config.model, seed=seed) for seed in (1, 2))
-    items = {"generator": generator}
+    items = {"generator": build_inpainter(config.model)}
     if config.training.ema_decay:
-        items["average"] = average
+        items["average"] = build_inpainter(config.model)
     facts = {"task": "inpainting", "config": (described or config).to_json()}
     return CheckpointStore(workdir / "checkpoints").save(7, items, facts)
