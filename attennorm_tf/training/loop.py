@@ -201,6 +201,7 @@ def _compiled_steps(phase: Phase, strategy: tf.distribute.Strategy, counter: tf.
         finite = tf.stack([tf.reduce_all(tf.math.is_finite(t)) for t in result.guarded])
         return result.metrics, tf.cast(tf.logical_not(finite), tf.int32)
 
+    @tf.function
     def one_step(iterator: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         batches = [next(iterator) for _ in range(phase.batches_per_step)]
         metrics, flags = strategy.run(replica_step, args=(counter.read_value(), batches))
@@ -208,16 +209,17 @@ def _compiled_steps(phase: Phase, strategy: tf.distribute.Strategy, counter: tf.
         metrics = {name: strategy.reduce(total, value, axis=None) for name, value in metrics.items()}
         flags = strategy.reduce(total, flags, axis=None)
         bad = tf.where(tf.reduce_any(flags > 0), tf.argmax(flags > 0, output_type=tf.int32), -1)
+        counter.assign_add(1)
         return metrics, bad
 
     @tf.function
     def run_steps(iterator: Any, count: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        totals, bad = one_step(iterator)
-        counter.assign_add(1)
-        done = tf.constant(1, tf.int64)
+        # The step is traced and optimised once: here for the names of its metrics, in the loop to run.
+        metrics, _ = one_step.get_concrete_function(iterator).structured_outputs
+        totals = {name: tf.zeros(value.shape, value.dtype) for name, value in metrics.items()}
+        bad, done = tf.constant(-1), tf.constant(0, tf.int64)
         while done < count and bad < 0:
             metrics, bad = one_step(iterator)
-            counter.assign_add(1)
             totals = {name: totals[name] + metrics[name] for name in metrics}
             done += 1
         return totals, bad
