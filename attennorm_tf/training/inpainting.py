@@ -175,7 +175,7 @@ class InpaintingTask:
         self.average.set_weights(self.generator.get_weights())
         crop = (config.masks.height, config.masks.width)
         self.discriminators = build_inpainting_discriminators(config.model, config.masks.kind, crop)
-        self.generator_optimizer = keras.optimizers.Adam(_schedule(training), training.beta_1, training.beta_2)
+        self.generator_optimizer = keras.optimizers.Adam(learning_rate(training), training.beta_1, training.beta_2)
         self.discriminator_optimizer = keras.optimizers.Adam(
             training.learning_rate if training.decay_steps == 0 else training.final_learning_rate,
             training.beta_1,
@@ -307,7 +307,7 @@ class PhaseProgress(tf.Module):
             self._end.assign(step)
 
 
-def _schedule(training: InpaintingTrainingConfig) -> Any:
+def learning_rate(training: InpaintingTrainingConfig) -> Any:
     """The generator's learning rate: constant, or half a cosine down to the final one."""
     if training.decay_steps == 0:
         return training.learning_rate
