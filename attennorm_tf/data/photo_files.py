@@ -191,7 +191,8 @@ def _open_any_size(name: str) -> Image.Image:
 
 def _raw_mode(image: Image.Image) -> str:
     """How the pixels are stored, in Pillow's words: "RGB;16B", ..."""
-    arguments: Any = image.tile[0][3] if image.tile else ""
+    tiles = getattr(image, "tile", None)
+    arguments: Any = tiles[0][3] if tiles else ""
     while isinstance(arguments, tuple):
         arguments = arguments[0] if arguments else ""
     return str(arguments)

@@ -1,5 +1,7 @@
-"""Inference: images, pictures and scores from trained generators."""
+"""Inference: images, pictures and scores from trained generators, and holes filled by trained inpainters."""
 
+from attennorm_tf.inference.inpaint import inpaint
+from attennorm_tf.inference.inpainter import LoadedInpainter, load_inpainter
 from attennorm_tf.inference.results import DigitsJudge, Scores, draw_interpolation, draw_pictures
 from attennorm_tf.inference.sample import (
     LoadedGenerator,
@@ -13,13 +15,16 @@ from attennorm_tf.inference.sample import (
 __all__ = [
     "DigitsJudge",
     "LoadedGenerator",
+    "LoadedInpainter",
     "Samples",
     "Scores",
     "draw_interpolation",
     "draw_latents",
     "draw_pictures",
+    "inpaint",
     "interpolate_classes",
     "load_generator",
+    "load_inpainter",
     "sample",
 ]
 

@@ -72,7 +72,7 @@ def inpaint(
     mask = read_mask(mask, max_pixels) if _is_path(mask) else mask
     picture = picture_of(image, image_name)
     hole = hole_of(mask, mask_name)
-    _check_size(picture.rgb, hole, image_name, mask_name)
+    check_sizes(picture.rgb, hole, image_name, mask_name)
     hole = prepared_hole(hole, grow, invert, mask_name)
     filled = fill_holes(picture.rgb, hole, as_inpainter(model), feather, scale, tile)
     return picture.replaced(filled, hole)
@@ -172,7 +172,8 @@ def _training_sizes(config: InpaintingConfig | None) -> tuple[int, int]:
     return config.model.resolution, config.model.resolution // 2
 
 
-def _check_size(rgb: np.ndarray, hole: np.ndarray, image_name: str, mask_name: str) -> None:
+def check_sizes(rgb: np.ndarray, hole: np.ndarray, image_name: str, mask_name: str) -> None:
+    """Raises ValueError unless picture and mask are of one size."""
     if rgb.shape[:2] != hole.shape:
         raise ValueError(
             f"{mask_name} is {hole.shape[1]} x {hole.shape[0]} pixels, {image_name} is {rgb.shape[1]} x "
