@@ -80,9 +80,13 @@ def contextual_attention(
     places = _patches3(resize_nearest_aligned(foreground, h, w))  # (b, h w, 9 c)
     holes = tf.reduce_max(_patches3(resize_nearest_aligned(masks, hb, wb)), axis=-1)  # (b, hb wb)
     valid = tf.cast(tf.equal(holes, 0.0), foreground.dtype)[:, tf.newaxis, :]  # (b, 1, hb wb)
-    scores = tf.matmul(places, compared, transpose_b=True)  # (b, h w, hb wb)
     if fuse:
-        scores = _fuse(_fuse(scores, batch, (h, w), (hb, wb)), batch, (w, h), (wb, hb))
+        # A place of zeros at the end, and `_fuse` need not copy the score map to get at its borders.
+        places, compared = (tf.pad(patches, [[0, 0], [0, 1], [0, 0]]) for patches in (places, compared))
+    scores = tf.matmul(places, compared, transpose_b=True)  # (b, h w, hb wb), with one more of both to fuse
+    if fuse:
+        swapped = tf.pad(_fuse(scores, batch, (h, w), (hb, wb)), [[0, 0], [0, 1], [0, 1]])
+        scores = _fuse(swapped, batch, (w, h), (wb, hb))
     attention = tf.nn.softmax(scores * (softmax_scale * valid)) * valid
     best = tf.reshape(tf.argmax(attention, axis=-1, output_type=tf.int32), [batch, h, w])
     offsets = tf.stack(
@@ -134,10 +138,13 @@ def _overlap_add(pieces: tf.Tensor, batch: Any, h: Any, w: Any, channels: int) -
 
 
 def _fuse(scores: tf.Tensor, batch: Any, places: Any, places_b: Any) -> tf.Tensor:
-    """A 3x3 identity convolution over the score map, whose two axes then change from (h, w) to (w, h) order."""
-    before = tf.pad(scores[:, :-1, :-1], [[0, 0], [1, 0], [1, 0]])
-    after = tf.pad(scores[:, 1:, 1:], [[0, 0], [0, 1], [0, 1]])
-    fused = tf.reshape(scores + before + after, [batch, *places, *places_b])
+    """A 3x3 identity convolution over the score map, whose two axes then change from (h, w) to (w, h) order.
+
+    (b, h w + 1, hb wb + 1), zeros in the last row and column, which a shift by one in either direction brings to the
+    border -> (b, w h, wb hb).
+    """
+    fused = scores + tf.roll(scores, [1, 1], [1, 2]) + tf.roll(scores, [-1, -1], [1, 2])
+    fused = tf.reshape(fused[:, :-1, :-1], [batch, *places, *places_b])
     swapped = tf.transpose(fused, [0, 2, 1, 4, 3])
     return tf.reshape(swapped, [batch, places[0] * places[1], places_b[0] * places_b[1]])
 
@@ -154,7 +161,7 @@ class ContextualAttention(keras.layers.Layer):
     maps of odd size are halved to ceil(H / 2) (theirs refuses them). For even sizes the two are the same.
 
     Memory: the score map holds B * (HW / 4)^2 values: 4 MiB per image for the 64x64 map of a 256x256 image, 1 GiB for
-    a 1024x1024 image, some copies of it at a time. `AttentiveNormalization` is linear in HW.
+    a 1024x1024 image, and three of it are held at a time. `AttentiveNormalization` is linear in HW.
 
     Under a float16 or bfloat16 policy everything between input and output is float32: scores are sums over 9 C
     products, times ten in a softmax.
