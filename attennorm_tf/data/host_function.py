@@ -3,7 +3,7 @@
 While the interpreter is being torn down, a thread of a pipeline that asks for its lock never gets it, and the
 destructor of the pipeline's iterator waits for that thread: the process hangs. It happens whenever an iterator outlives
 the main program while its buffers are being filled, for instance in the traceback of an exception. So at exit, calls
-return at once with an error, and the interpreter lives on until the buffers are full and no call has come for a moment.
+return zeros at once, and the interpreter lives on until the buffers are full and no call has come for a moment.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _QUIET_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 10.0
 
 
-class _Calls:
-    """How many calls run, and when the last one began or ended."""
+class Calls:
+    """Counts calls, and can end them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,24 +30,34 @@ class _Calls:
         self._closing = False
         self._registered = False
 
-    def run(self, function: Callable[..., np.ndarray], arguments: tuple[Any, ...]) -> np.ndarray:
-        with self._lock:
-            if not self._registered:
-                # Here, not on import: what is registered last runs first, before TensorFlow's own.
-                atexit.register(self.wait_until_quiet)
-                self._registered = True
-            self._latest = time.monotonic()
-            if self._closing:
-                raise RuntimeError("the program is ending: nothing more is read.")
-            self._running += 1
-        try:
-            return function(*arguments)
-        finally:
-            with self._lock:
-                self._running -= 1
-                self._latest = time.monotonic()
+    def wrap(self, function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        """`function` as it is until `end`; from then on, zeros like its last result."""
+        last: np.ndarray | None = None
 
-    def wait_until_quiet(self) -> None:
+        @tf.autograph.experimental.do_not_convert
+        def call(*arguments: Any) -> np.ndarray:
+            nonlocal last
+            with self._lock:
+                if not self._registered:
+                    # Not on import: what is registered last runs first, before TensorFlow's own.
+                    atexit.register(self.end)
+                    self._registered = True
+                self._latest = time.monotonic()
+                if self._closing and last is not None:
+                    return np.zeros_like(last)
+                self._running += 1
+            try:
+                last = function(*arguments)
+                return last
+            finally:
+                with self._lock:
+                    self._running -= 1
+                    self._latest = time.monotonic()
+
+        return call
+
+    def end(self) -> None:
+        """Returns when no call has come for a moment, or after 10 seconds."""
         deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
         with self._lock:
             self._closing = True
@@ -58,9 +68,9 @@ class _Calls:
             time.sleep(_QUIET_SECONDS / 10)
 
 
-_calls = _Calls()
+_calls = Calls()
 
 
 def host_function(function: Callable[..., np.ndarray], inputs: list[tf.Tensor], dtype: tf.DType) -> tf.Tensor:
     """`function` of NumPy arrays as an operation of a tf.data pipeline: stateless, of unknown shape."""
-    return tf.numpy_function(lambda *arrays: _calls.run(function, arrays), inputs, dtype, stateful=False)
+    return tf.numpy_function(_calls.wrap(function), inputs, dtype, stateful=False)

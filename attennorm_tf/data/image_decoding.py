@@ -112,7 +112,11 @@ def resized_square(image: Image.Image, square: tuple[int, int, int], resolution:
 def map_in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
     """`[function(item) for item in items]` on all cores: Pillow frees the interpreter lock while it works."""
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        return list(pool.map(function, items))
+        try:
+            results = pool.map(function, items)
+        except RuntimeError:  # no new threads while the program ends
+            return [function(item) for item in items]
+        return list(results)
 
 
 def _to_8_bits(image: Image.Image, channels: int) -> Image.Image:

@@ -92,12 +92,13 @@ class Photographs(abc.ABC):
             1) in {0, 1}, b = batch_size / number of replicas.
 
         Raises:
-            ValueError: an argument out of range, or `batch_size` not divisible.
+            ValueError: an argument out of range, `batch_size` not divisible, or masks that do not fit.
         """
         if resolution < 1:
             raise ValueError(f"resolution must be at least 1, got {resolution}.")
         if not 0 < min_crop_scale <= 1:
             raise ValueError(f"min_crop_scale must be in (0, 1], got {min_crop_scale}.")
+        masks.check((resolution, resolution))
         plan = StreamPlan(
             num_examples=self.num_examples,
             batch_size=batch_size,
@@ -194,8 +195,13 @@ class IndexedPhotographs(Photographs):
 
     def arrays(self, resolution: int, limit: int | None = None) -> np.ndarray:
         count = self.num_examples if limit is None else min(limit, self.num_examples)
-        images = map_in_threads(lambda index: centre_square(self._read(index), resolution), range(count))
-        return to_unit_range(tf.constant(np.stack(images))).numpy()
+        images = np.empty((count, resolution, resolution, 3), np.uint8)
+
+        def read(index: int) -> None:
+            images[index] = centre_square(self._read(index), resolution)
+
+        map_in_threads(read, range(count))
+        return to_unit_range(tf.constant(images)).numpy()
 
     def _elements(self, plan: StreamPlan, crops: Crops) -> tf.data.Dataset:
         kept: dict[int, Image.Image] = {}
