@@ -200,19 +200,15 @@ def _raw_mode(image: Image.Image) -> str:
 
 def _upright(image: Image.Image, name: str) -> Image.Image:
     """The pixels, turned by the orientation, with the metadata that is kept."""
-    is_tiff = image.format == "TIFF"
-    block = b"" if is_tiff else image.info.get("exif", b"")
+    image.load()  # a PNG's metadata may stand behind its pixels; a TIFF Pillow turns here, and forgets the tag
+    block = image.info.get("exif", b"")
     try:
         tags = image.getexif()
         turn = _TURNS.get(tags.get(_ORIENTATION, 1))
-        if is_tiff:
+        if image.format == "TIFF":
             block = _tiff_block(tags)
     except Exception:  # a damaged block: the picture itself may be whole
-        turn, block = None, b"damaged" if block else b""
-    image.load()
-    # Pillow turns a TIFF by itself when it is loaded, and then forgets the tag.
-    if is_tiff and _ORIENTATION not in image.getexif():
-        turn = None
+        turn, block = None, b"damaged"
     info: dict[str, Any] = {
         "exif": upright_exif(block, name) if block else b"",
         "icc_profile": image.info.get("icc_profile"),

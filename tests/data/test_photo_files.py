@@ -185,6 +185,21 @@ def test_a_damaged_block_is_left_out_and_said(tmp_path: Path, caplog: pytest.Log
     assert "exif" not in read_photo(tmp_path / "a.png").info
 
 
+def test_metadata_behind_the_pixels_of_a_png(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    picture("RGB").save(whole, "PNG", exif=exif(6).tobytes())
+    data = whole.getvalue()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + struct.unpack(">I", data[start : start + 4])[0]
+    last = data.index(b"IEND") - 4
+    (tmp_path / "a.png").write_bytes(data[:start] + data[end:last] + data[start:end] + data[last:])
+    photo = read_photo(tmp_path / "a.png")
+    assert photo.size == (9, 13)
+    tags = Image.Exif()
+    tags.load(photo.info["exif"])
+    assert (tags[0x0112], tags[0x010F]) == (1, "Maker")
+
+
 def test_a_transparent_colour_becomes_alpha(tmp_path: Path) -> None:
     for mode, key, expected in (("L", 7, "LA"), ("RGB", (1, 2, 3), "RGBA")):
         image = Image.new(mode, (4, 4), key)

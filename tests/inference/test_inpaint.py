@@ -13,7 +13,7 @@ from scipy import ndimage
 
 import attennorm_tf
 from attennorm_tf.inference.holes import grown, hole_of, rim_weights, thickness
-from attennorm_tf.inference.inpaint import inpaint
+from attennorm_tf.inference.inpaint import fill_holes, inpaint
 from attennorm_tf.inference.inpainter import LoadedInpainter
 from attennorm_tf.inference.regions import plan_regions
 from attennorm_tf.inference.tile import complete_in_tiles, to_bytes, to_floats
@@ -209,6 +209,17 @@ def test_tiles_are_the_whole_picture_away_from_their_borders() -> None:
         borders[:, edge - 4 : edge + 4] = True
     assert difference[~borders].max() <= 1  # rounding of a weighted mean of equal values
     assert 0 < difference.max() <= 12  # there another tile, further from its border, counts more
+
+
+def test_what_is_known_stays_at_every_stage() -> None:
+    """Also without the last one, which takes nothing but the hole from what is filled."""
+    image, watched = noise(300, 300), Watched()
+    thick, small = square((300, 300), 90, 90, 70), square((300, 300), 20, 20, 6)
+    both = fill_holes(image, thick | small, watched)  # the small hole lies in the thick one's crop
+    np.testing.assert_array_equal(both[~(thick | small)], image[~(thick | small)])
+    np.testing.assert_array_equal(both[small], fill_holes(image, small, watched)[small])
+    tiled = complete_in_tiles(image, small, watched.complete, 128)  # all tiles but one are left out
+    np.testing.assert_array_equal(tiled[~small], image[~small])
 
 
 def test_a_thick_hole_is_seen_at_the_scale_of_training() -> None:
