@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -128,8 +129,11 @@ def child(case: str, seconds: float, limit_gib: float) -> None:
     try:
         result = measure(network, int(size), float(width), seconds)
     except Exception as error:  # any failure is a result here
-        text = " ".join(str(error).split()).split(" by allocator")[0].split("}} ")[-1]
-        result = {"error": f"{type(error).__name__}: {text[:160]}"}
+        text = " ".join(str(error).split())
+        refused = re.search(r"OOM when allocating tensor with shape\[[\d,]*\]( and type \w+)?", text)
+        result = {"error": f"{type(error).__name__}: {refused.group() if refused else text[:160]}"}
+        if refused or isinstance(error, MemoryError):
+            result["error"] += f", beyond the {limit_gib:g} GiB it may hold"
     print("\n" + json.dumps(result), flush=True)
 
 
@@ -223,8 +227,9 @@ def markdown(results: dict[str, Any]) -> str:
             f"{row} {case['median_seconds']:.2f} s ({case['fastest_seconds']:.2f} s) of {case['calls']} | "
             f"{case['peak_mib'] / 1024:.2f} GiB | {case['added_mib'] / 1024:.2f} GiB |"
         )
-    lines += ["", "Growth with the number of pixels p, between the two largest images finished:", ""]
-    lines += ["| network | images | time | memory for the image |", "|---|---|---|---|"]
+    if results["exponents"]:
+        lines += ["", "Growth with the number of pixels p, between the two largest images finished:", ""]
+        lines += ["| network | images | time | memory for the image |", "|---|---|---|---|"]
     for network, row in results["exponents"].items():
         lines.append(f"| {network} | {row['from']}, {row['to']} | p^{row['time']:.2f} | p^{row['memory']:.2f} |")
     finished = [case for case in results["cases"] if case["network"] == "attentive" and "error" not in case]

@@ -24,8 +24,6 @@ def _configure_devices() -> None:
 
 
 _configure_devices()
-# clear_session collects garbage: 0.2 s a test for walking TensorFlow's own 400,000 objects, unless frozen.
-gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +31,9 @@ def _isolated_keras() -> Iterator[None]:
     """Starts with cleared Keras state and seeded generators; afterwards restores the precision policy."""
     policy = keras.mixed_precision.global_policy()
     keras.backend.clear_session()
+    # clear_session collects garbage: 0.4 s a test for walking all that TensorFlow and earlier tests keep alive, unless
+    # it is frozen. What is garbage by now has just been collected.
+    gc.freeze()
     keras.utils.set_random_seed(SEED)
     yield
     keras.mixed_precision.set_global_policy(policy)

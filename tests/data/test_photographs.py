@@ -99,28 +99,22 @@ def test_stream_is_the_same_from_every_start_and_for_all_workers(data):
         assert -1 <= images.min() < images.max() <= 1
     masks = np.concatenate([masks for _, masks in whole])
     np.testing.assert_array_equal(masks, MASKS(tf.range(48, dtype=tf.int64), 3, (6, 6)))
-    for start in (1, 4):
-        resumed = _numpy(data.batches(**options, start_step=start).take(6 - start))
-        for part, expected in zip(resumed, whole[start:]):
-            np.testing.assert_array_equal(part[0], expected[0])
-            np.testing.assert_array_equal(part[1], expected[1])
-    for pipelines, replicas in ((1, 4), (2, 2)):
-        shares = [
-            _numpy(
-                data.batches(
-                    **options,
-                    start_step=1,
-                    num_input_pipelines=pipelines,
-                    input_pipeline_id=worker,
-                    replicas_per_pipeline=replicas,
-                ).take(2 * replicas)
-            )
-            for worker in range(pipelines)
-        ]
-        for step in range(2):
-            parts = [share[step * replicas + replica] for share in shares for replica in range(replicas)]
-            for kind in (0, 1):
-                np.testing.assert_array_equal(np.concatenate([part[kind] for part in parts]), whole[step + 1][kind])
+    for part, expected in zip(_numpy(data.batches(**options, start_step=4).take(2)), whole[4:]):
+        np.testing.assert_array_equal(part[0], expected[0])
+        np.testing.assert_array_equal(part[1], expected[1])
+    # Two workers of two replicas each
+    shares = [
+        _numpy(
+            data.batches(
+                **options, start_step=1, num_input_pipelines=2, input_pipeline_id=worker, replicas_per_pipeline=2
+            ).take(4)
+        )
+        for worker in range(2)
+    ]
+    for step in range(2):
+        parts = [share[2 * step + replica] for share in shares for replica in range(2)]
+        for kind in (0, 1):
+            np.testing.assert_array_equal(np.concatenate([part[kind] for part in parts]), whole[step + 1][kind])
 
 
 def test_arrays_and_attributes(data):

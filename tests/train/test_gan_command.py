@@ -54,7 +54,7 @@ def folder(root: Path, classes: int = 2, images: int = 5) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     workdir = tmp_path_factory.mktemp("runs") / "digits"
     done = train(workdir, *TINY)
