@@ -23,6 +23,7 @@ OUT_OF_RANGE = [
     ("training.steps", "many", "training.steps must be of type int; got 'many'"),
     ("training.steps", True, "training.steps must be of type int; got True"),
     ("training.generator_learning_rate", 0.0, "must be a number > 0; got 0.0"),
+    ("training.auxiliary_weight", -1.0, "training.auxiliary_weight must be a number >= 0; got -1.0"),
     ("training.beta_2", 1.0, "training.beta_2 must be a number in [0, 1); got 1.0"),
     ("training.seed", -1, "training.seed must be an int in [0, 2^31); got -1"),
     ("training.strategy", "horovod", "training.strategy must be 'auto', 'one_device' or 'mirrored'; got 'horovod'"),
@@ -61,7 +62,7 @@ def test_the_papers_numbers() -> None:
                 t.batch_size, t.steps)  # fmt: skip
 
     assert numbers("sngan") == (2e-4, 2e-4, 0.0, 0.9, 5, 256, 1_000_000)
-    assert numbers("sngan_star") == numbers("sagan") == (1e-4, 4e-4, 0.0, 0.999, 1, 256, 1_000_000)
+    assert numbers("sngan_star") == numbers("sagan") == numbers("acgan") == (1e-4, 4e-4, 0.0, 0.999, 1, 256, 1_000_000)
     assert numbers("attennorm") == numbers("attennorm_bn") == (1e-4, 4e-4, 0.0, 0.999, 1, 256, 880_000)
 
 

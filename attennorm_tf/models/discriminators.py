@@ -1,4 +1,4 @@
-"""The class-conditional discriminator (supplement, section 2, and the projection discriminator)."""
+"""The class-conditional discriminator (supplement, section 2, the projection discriminator, and AC-GAN's)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attennorm_tf.layers.spectral_normalization import SpectralNormalization
 from attennorm_tf.models.blocks import DownBlock, build_named
 from attennorm_tf.models.class_conditional import check_labels, check_network_arguments, scaled
 
-CONDITIONING = ("concat", "projection")
+CONDITIONING = ("concat", "projection", "auxiliary_classifier")
 HIDDEN_WIDTH = ("wide", "thin")
 
 # Per resolution: (channels in units of the base width, whether the block halves the resolution).
@@ -38,6 +38,8 @@ class ClassConditionalDiscriminator(keras.Model):
 
     `conditioning="concat"` (the paper's): the embedded label, tiled over space, joins the feature map before the last
     blocks. `"projection"`: the inner product of the embedded label with the pooled features is added to the logit.
+    `"auxiliary_classifier"` (AC-GAN, Odena et al. 2017): the projection discriminator's blocks; the logit does not
+    depend on the label, a second dense layer on the pooled features gives the logits of the classes.
 
     The supplement puts AN in the second block, the paper's text in the first: `attention_block`. It stands between the
     block's first convolution and its activation. Deviation: Figure 1's block begins with a ReLU; the first block here
@@ -51,17 +53,18 @@ class ClassConditionalDiscriminator(keras.Model):
         attention: "attentive_normalization", "self_attention" (after the block) or "none".
         attention_block: 1 or 2.
         attention_options: constructor arguments of `AttentiveNormalization`.
-        conditioning: "concat" or "projection".
+        conditioning: "concat", "projection" or "auxiliary_classifier".
         hidden_width: channels inside a block: "wide", as its output, or "thin", as its input (the first block is wide).
         embedding_dim: length of the label embedding with "concat".
-        spectral_normalization: of all convolutions, the dense layer and the embedding.
+        spectral_normalization: of all convolutions, the dense layers and the embedding.
         **kwargs: of any Keras model.
 
     Inputs: [images (B, resolution, resolution, channels) in [-1, 1], labels (B,) int or soft class weights (B, K)].
-    Output: logits (B, 1), float32.
+    Output: logits (B, 1), float32; with `return_classes=True` a pair of them and the logits of the classes (B, K).
 
     Raises:
-        ValueError: an argument not offered; labels out of range (checked when run eagerly).
+        ValueError: an argument not offered; labels out of range (checked when run eagerly); class logits asked of a
+            discriminator without an auxiliary classifier.
     """
 
     def __init__(
@@ -126,13 +129,16 @@ class ClassConditionalDiscriminator(keras.Model):
         self.self_attention = None
         if attention == "self_attention":
             self.self_attention = SelfAttention(spectral_normalization=spectral_normalization, name="self_attention")
-        embedding_dim = embedding_dim if conditioning == "concat" else inputs
-        # Glorot, as all other kernels: Keras' own default of +-0.05 would start the label branch nearly mute.
-        self.embedding = self._normalized(
-            keras.layers.Embedding(
-                num_classes, embedding_dim, embeddings_initializer="glorot_uniform", name="embedding"
+        if conditioning == "auxiliary_classifier":
+            self.classifier = self._normalized(keras.layers.Dense(num_classes, name="classifier"))
+        else:
+            embedding_dim = embedding_dim if conditioning == "concat" else inputs
+            # Glorot, as all other kernels: Keras' own default of +-0.05 would start the label branch nearly mute.
+            self.embedding = self._normalized(
+                keras.layers.Embedding(
+                    num_classes, embedding_dim, embeddings_initializer="glorot_uniform", name="embedding"
+                )
             )
-        )
         self.dense = self._normalized(keras.layers.Dense(1, name="dense"))
 
     def _normalized(self, layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -149,7 +155,8 @@ class ClassConditionalDiscriminator(keras.Model):
 
     def _build_parts(self) -> None:
         size, channels = self.resolution, self.channels
-        build_named(self.embedding, (None,))
+        if self.conditioning != "auxiliary_classifier":
+            build_named(self.embedding, (None,))
         for index, block in enumerate(self.blocks):
             if index == self._concat_after:
                 channels += self.embedding_dim
@@ -158,8 +165,15 @@ class ClassConditionalDiscriminator(keras.Model):
             if index == self.attention_block - 1 and self.self_attention is not None:
                 build_named(self.self_attention, (None, size, size, channels))
         build_named(self.dense, (None, channels))
+        if self.conditioning == "auxiliary_classifier":
+            build_named(self.classifier, (None, channels))
 
-    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+    def call(self, inputs: Any, training: bool | None = None, return_classes: bool = False) -> Any:
+        if return_classes and self.conditioning != "auxiliary_classifier":
+            raise ValueError(
+                f"return_classes: this discriminator has no auxiliary classifier, its conditioning is "
+                f"{self.conditioning!r}."
+            )
         images, labels = inputs
         labels = tf.convert_to_tensor(labels)
         check_labels(labels, self.num_classes)
@@ -174,7 +188,8 @@ class ClassConditionalDiscriminator(keras.Model):
         logits = self.dense(pooled)
         if self.conditioning == "projection":
             logits += tf.reduce_sum(pooled * self._embed(labels), axis=1, keepdims=True)
-        return tf.cast(logits, tf.float32)
+        logits = tf.cast(logits, tf.float32)
+        return (logits, tf.cast(self.classifier(pooled), tf.float32)) if return_classes else logits
 
     @property
     def blocks(self) -> list[DownBlock]:

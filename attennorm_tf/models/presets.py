@@ -75,7 +75,7 @@ def gan_preset(
     """The networks of a named preset.
 
     Args:
-        name: "attennorm", "sngan", "sngan_star", "sagan", or an ablation of Table 4: "attennorm_bn",
+        name: "attennorm", "sngan", "sngan_star", "sagan", "acgan", or an ablation of Table 4: "attennorm_bn",
             "attennorm_no_orthogonal", "attennorm_no_ssr", "attennorm_n8", "attennorm_n16", "attennorm_n32".
         resolution: 16, 32, 64 or 128.
         num_classes: K >= 1.

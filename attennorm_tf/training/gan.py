@@ -11,7 +11,7 @@ from tensorflow import keras
 
 from attennorm_tf.config import GanConfig
 from attennorm_tf.layers.spectral_normalization import update_spectral_norms
-from attennorm_tf.losses import discriminator_hinge_loss, generator_hinge_loss
+from attennorm_tf.losses import auxiliary_classifier_loss, discriminator_hinge_loss, generator_hinge_loss
 from attennorm_tf.models import build_gan
 from attennorm_tf.replica_random import replica_integers, replica_normal
 from attennorm_tf.training.gan_watch import GanWatch
@@ -40,6 +40,27 @@ def draw_noise(seed: tf.Tensor, batch_size: Any, latent_dim: int, num_classes: i
     return Noise(replica_normal([batch_size, latent_dim], latents), replica_integers([batch_size], labels, num_classes))
 
 
+class Verdict(NamedTuple):
+    """What the discriminator says of images: logits (B, 1), and where it classifies them, how well.
+
+    `class_losses` (B,) is the cross entropy with the class that was asked for, `class_hits` (B,) is 1 where that class
+    comes first; both None without an auxiliary classifier.
+    """
+
+    logits: tf.Tensor
+    class_losses: tf.Tensor | None = None
+    class_hits: tf.Tensor | None = None
+
+
+def judge(discriminator: Any, images: tf.Tensor, labels: tf.Tensor) -> Verdict:
+    """The discriminator's verdict in training mode on images of class ids `labels` (B,)."""
+    if discriminator.conditioning != "auxiliary_classifier":
+        return Verdict(discriminator([images, labels], training=True))
+    logits, class_logits = discriminator([images, labels], training=True, return_classes=True)
+    hits = tf.argmax(class_logits, axis=-1, output_type=labels.dtype) == labels
+    return Verdict(logits, auxiliary_classifier_loss(class_logits, labels), tf.cast(hits, tf.float32))
+
+
 def discriminator_step(
     generator: Any,
     discriminator: Any,
@@ -48,8 +69,11 @@ def discriminator_step(
     labels: tf.Tensor,
     noise: Noise,
     joint_batch: bool = True,
+    auxiliary_weight: float = 1.0,
 ) -> StepResult:
     """One update of the discriminator by the hinge loss, in a replica context.
+
+    With an auxiliary classifier, the cross entropy of its answers on real and on generated images is added (AC-GAN).
 
     Args:
         generator: runs in training mode but is not updated.
@@ -61,9 +85,10 @@ def discriminator_step(
         joint_batch: real and generated images in one pass, interleaved so that the rows of a replica are the same
             rows of the global batch however many replicas there are; False where the statistics of a batch must not
             mix them.
+        auxiliary_weight: of each of the two cross entropies.
 
     Returns:
-        Losses, mean logits, gradient norm; the guarded tensors match `guarded_names`.
+        Losses, mean logits, share of images classified right, gradient norm; the guarded tensors match `guarded_names`.
     """
     fakes = generator([noise.latents, noise.labels], training=True)
     update_spectral_norms(discriminator)
@@ -71,32 +96,48 @@ def discriminator_step(
         if joint_batch:
             both = tf.reshape(tf.stack([images, fakes], axis=1), [-1, *images.shape[1:]])
             both_labels = tf.reshape(tf.stack([labels, noise.labels], axis=1), [-1])
-            logits = tf.reshape(discriminator([both, both_labels], training=True), [-1, 2])
-            real_logits, fake_logits = logits[:, 0], logits[:, 1]
+            verdict = judge(discriminator, both, both_labels)
+            real, fake = (Verdict(*(v if v is None else v[row::2] for v in verdict)) for row in (0, 1))
         else:
-            real_logits = discriminator([images, labels], training=True)
-            fake_logits = discriminator([fakes, noise.labels], training=True)
-        hinge = global_mean(discriminator_hinge_loss(real_logits, fake_logits))
+            real, fake = judge(discriminator, images, labels), judge(discriminator, fakes, noise.labels)
+        hinge = global_mean(discriminator_hinge_loss(real.logits, fake.logits))
+        metrics = {
+            "discriminator_loss": hinge,
+            "real_logit": global_mean(real.logits),
+            "fake_logit": global_mean(fake.logits),
+        }
         loss = hinge + regularization(discriminator)
+        for name, verdict in (("real", real), ("fake", fake)):
+            if verdict.class_losses is not None:
+                class_loss = global_mean(verdict.class_losses)
+                loss += auxiliary_weight * class_loss
+                metrics[f"{name}_class_loss"] = class_loss
+                metrics[f"{name}_class_accuracy"] = global_mean(verdict.class_hits)
     norms, norm = apply_gradients(tape, loss, discriminator.trainable_variables, optimizer)
-    metrics = {
-        "discriminator_loss": hinge,
-        "real_logit": global_mean(real_logits),
-        "fake_logit": global_mean(fake_logits),
-        "discriminator_gradient_norm": norm,
-    }
+    metrics["discriminator_gradient_norm"] = norm
     return StepResult(metrics, [loss, *norms])
 
 
-def generator_step(generator: Any, discriminator: Any, optimizer: Any, noise: Noise) -> StepResult:
-    """One update of the generator by the hinge loss, in a replica context; arguments as in `discriminator_step`."""
+def generator_step(
+    generator: Any, discriminator: Any, optimizer: Any, noise: Noise, auxiliary_weight: float = 1.0
+) -> StepResult:
+    """One update of the generator by the hinge loss, in a replica context; arguments as in `discriminator_step`.
+
+    With an auxiliary classifier, the cross entropy of its answers on the generated images is added (AC-GAN).
+    """
     update_spectral_norms(generator)
     with tf.GradientTape() as tape:
         fakes = generator([noise.latents, noise.labels], training=True)
-        hinge = global_mean(generator_hinge_loss(discriminator([fakes, noise.labels], training=True)))
+        verdict = judge(discriminator, fakes, noise.labels)
+        hinge = global_mean(generator_hinge_loss(verdict.logits))
         loss = hinge + regularization(generator)
+        metrics = {"generator_loss": hinge}
+        if verdict.class_losses is not None:
+            class_loss = global_mean(verdict.class_losses)
+            loss += auxiliary_weight * class_loss
+            metrics["generator_class_loss"] = class_loss
     norms, norm = apply_gradients(tape, loss, generator.trainable_variables, optimizer)
-    metrics = {"generator_loss": hinge, "generator_gradient_norm": norm}
+    metrics["generator_gradient_norm"] = norm
     return StepResult(metrics, [loss, *norms])
 
 
@@ -186,11 +227,14 @@ class GanTask:
             result = discriminator_step(
                 self.generator, self.discriminator, self.discriminator_optimizer, images, labels, noise,
                 joint_batch=config.model.normalization == "instance",
+                auxiliary_weight=config.training.auxiliary_weight,
             )  # fmt: skip
             guarded += result.guarded
         metrics = dict(result.metrics)
         noise = draw_noise(seeds[-1], rows(images), config.model.latent_dim, self.num_classes)
-        result = generator_step(self.generator, self.discriminator, self.generator_optimizer, noise)
+        result = generator_step(
+            self.generator, self.discriminator, self.generator_optimizer, noise, config.training.auxiliary_weight
+        )
         metrics.update(result.metrics)
         if config.training.ema_decay:
             update_moving_average(self.average, self.generator, config.training.ema_decay, step)

@@ -148,7 +148,7 @@ def test_ablations_reach_both_layers(name: str, field: str, value: object) -> No
         assert [getattr(layer, field) for layer in layers] == [value]
 
 
-@pytest.mark.parametrize("name", ["attennorm", "sagan", "sngan"])
+@pytest.mark.parametrize("name", ["attennorm", "sagan", "sngan", "acgan"])
 def test_keras_file_round_trip(name: str, tmp_path: Path) -> None:
     generator, discriminator = gan_preset(name, **TINY)
     latents, labels = tf.random.normal([2, 128]), tf.constant([0, 2])
@@ -185,12 +185,40 @@ def test_bad_arguments(arguments: dict, message: str) -> None:
             model(**{**TINY, **arguments})
 
 
+def test_auxiliary_classifier_is_two_dense_layers_on_the_pooled_features() -> None:
+    """Without spectral normalization; the trunk is the projection discriminator's, weight by weight."""
+    _, discriminator = gan_preset("acgan", **TINY, discriminator_spectral_normalization=False)
+    _, projection = gan_preset("sngan_star", **TINY, discriminator_spectral_normalization=False)
+    images, labels = tf.random.normal([5, 16, 16, 1]), tf.constant([0, 1, 2, 2, 1])
+    logits, classes = discriminator([images, labels], return_classes=True)
+    hidden = images
+    for block, other in zip(discriminator.blocks, projection.blocks):
+        assert [weight.shape for weight in block.weights] == [weight.shape for weight in other.weights]
+        hidden = block(hidden)
+    pooled = np.maximum(hidden.numpy(), 0).sum(axis=(1, 2))
+    for answer, layer, width in ((logits, discriminator.dense, 1), (classes, discriminator.classifier, 3)):
+        assert answer.shape == (5, width)
+        np.testing.assert_allclose(answer, pooled @ layer.kernel.numpy() + layer.bias.numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(discriminator([images, labels]), logits)
+    # The logit says nothing of the class, so any labels do, soft ones too.
+    np.testing.assert_array_equal(discriminator([images, tf.one_hot(2 - labels, 3)]), logits)
+
+
+def test_no_class_logits_without_a_classifier() -> None:
+    _, discriminator = gan_preset("sngan", **TINY)
+    message = r"return_classes: this discriminator has no auxiliary classifier, its conditioning is 'projection'"
+    with pytest.raises(ValueError, match=message):
+        discriminator([tf.zeros([1, 16, 16, 1]), tf.constant([0])], return_classes=True)
+
+
 def test_bad_attention_places() -> None:
     with pytest.raises(ValueError, match=r"attention_resolution must be one of \[8, 16\], got 32"):
         ClassConditionalGenerator(**TINY, attention_resolution=32)
     with pytest.raises(ValueError, match=r"attention_block must be one of 1, 2; got 3"):
         ClassConditionalDiscriminator(**TINY, attention_block=3)
-    with pytest.raises(ValueError, match=r"conditioning must be one of 'concat', 'projection'; got 'sum'"):
+    with pytest.raises(
+        ValueError, match=r"conditioning must be one of 'concat', 'projection', 'auxiliary_classifier'; got 'sum'"
+    ):
         ClassConditionalDiscriminator(**TINY, conditioning="sum")
 
 
@@ -213,7 +241,7 @@ def test_bad_labels(labels: tf.Tensor, message: str) -> None:
 
 
 def test_unknown_preset_and_field() -> None:
-    with pytest.raises(ValueError, match=r"preset must be one of attennorm, .*; got 'biggan'"):
+    with pytest.raises(ValueError, match=r"preset must be one of acgan, .*; got 'biggan'"):
         gan_preset("biggan")
     with pytest.raises(ValueError, match=r"model.heads is not a field; model has resolution"):
         gan_preset("attennorm", heads=4)
