@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from attennorm_tf.layers import AttentiveNormalization, SpectralNormalization
+from attennorm_tf.layers import SpectralNormalization
+from attennorm_tf.training.attention_monitor import (
+    AttentionSums,
+    attention_layers,
+    attention_scalars,
+    layer_path,
+    summarize,
+    watch_attention,
+)
 from attennorm_tf.visualization import image_grid, layout_sheet
-
-_IN_USE = 0.01  # an entity is in use if it wins at least this share of the places
 
 
 class GanWatch:
@@ -30,12 +36,22 @@ class GanWatch:
         self._latents = tf.random.stateless_normal(
             [rows * columns, task.config.model.latent_dim], [seed, 1], alg="philox"
         )
-        self._values = tf.function(self._compute_values)
+        self._layers = {**attention_layers(task.sampling_generator), **attention_layers(task.discriminator)}
+        self._measured = tf.function(self._measure)
         self._images = tf.function(self._compute_images)
 
     def scalars(self) -> dict[str, float]:
-        """Rho and t of each attentive normalization, largest sigma, layout entropy (nats), entities in use."""
-        return {name: float(value) for name, value in self._values().items()}
+        """The state of each attentive normalization, see `attention_scalars`, and the largest sigma of each network.
+
+        The names begin with the network's: `generator_rho`, `discriminator_largest_sigma`. The generator is the one
+        that images are made with, the discriminator looks at its images.
+        """
+        values: dict[str, float] = {}
+        sums, sigmas = self._measured()
+        for name, parts in sums.items():
+            prefix = name.split("/")[0] + "_"
+            values.update(attention_scalars(self._layers[name], summarize([parts]), prefix))
+        return {**values, **{name: float(sigma) for name, sigma in sigmas.items()}}
 
     def pictures(self) -> dict[str, np.ndarray]:
         """A grid of images, one column per class, and the sheet of layouts (Figure 5) where there are any."""
@@ -55,24 +71,24 @@ class GanWatch:
             return generator(inputs, training=False), None
         return generator(inputs, training=False, return_layout=True)
 
-    def _compute_values(self) -> dict[str, tf.Tensor]:
-        values: dict[str, tf.Tensor] = {}
-        sigmas = []
-        for name in ("generator", "discriminator"):
-            for layer in tf.train.TrackableView(getattr(self._task, name)).descendants():
-                if isinstance(layer, AttentiveNormalization):
-                    values[f"{name}_rho"] = tf.convert_to_tensor(layer.rho)
-                    if layer.self_sampling:
-                        values[f"{name}_t"] = tf.reduce_mean(layer.t)
-                elif isinstance(layer, SpectralNormalization):
-                    sigmas.append(layer.sigma())
-        if sigmas:
-            values["largest_sigma"] = tf.reduce_max(tf.stack(sigmas))
-        layouts = self._compute_images()[1]
-        if layouts is not None:
-            entropy = -tf.reduce_sum(tf.math.xlogy(layouts, layouts), axis=-1)
-            winners = tf.one_hot(tf.argmax(layouts, axis=-1), layouts.shape[-1])
-            shares = tf.reduce_mean(winners, axis=[0, 1, 2])
-            values["layout_entropy"] = tf.reduce_mean(entropy)
-            values["entities_in_use"] = tf.reduce_sum(tf.cast(shares >= _IN_USE, tf.float32))
-        return values
+    def _measure(self) -> tuple[dict[str, AttentionSums], dict[str, tf.Tensor]]:
+        task = self._task
+
+        def run() -> None:
+            images = task.sampling_generator([self._latents, self._labels], training=False)
+            task.discriminator([images, self._labels], training=False)
+
+        sums = watch_attention(self._layers, run)[1] if self._layers else {}
+        sigmas = {}
+        for name, network in (("generator", task.generator), ("discriminator", task.discriminator)):
+            found = [layer.sigma() for layer in spectral_layers(network).values()]
+            if found:
+                sigmas[f"{name}_largest_sigma"] = tf.reduce_max(tf.stack(found))
+        return sums, sigmas
+
+
+def spectral_layers(model: Any) -> dict[str, SpectralNormalization]:
+    """The spectral normalizations inside a built model by their paths, "generator/block1/conv1"."""
+    parts = tf.train.TrackableView(model).descendants()
+    layers = [part for part in parts if isinstance(part, SpectralNormalization)]
+    return {layer_path(layer.u): layer for layer in layers}

@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from attennorm_tf.training.attention_monitor import (
+    AttentionSums,
+    attention_layers,
+    attention_scalars,
+    summarize,
+    watch_attention,
+)
 from attennorm_tf.visualization import comparison_sheet, layout_sheet
 
-_IN_USE = 0.01  # an entity is in use if it wins at least this share of the places
 _SHOWN = 6
 
 
@@ -29,6 +35,8 @@ class InpaintingWatch:
         self._batch_size = batch_size
         self._errors = tf.function(self._generator_errors)
         self._outputs = tf.function(self._compute_outputs)
+        self._layers = attention_layers(generator)
+        self._sums = tf.function(self._compute_sums)
 
     @property
     def count(self) -> int:
@@ -56,19 +64,12 @@ class InpaintingWatch:
         return float(_hole_errors(filled, self._photographs, self._masks).numpy()[:, 1].mean())
 
     def scalars(self) -> dict[str, float]:
-        """Rho and t of the attentive normalization, layout entropy (nats), entities in use."""
-        layer = self._generator.attentive_normalization
-        if layer is None:
-            return {}
-        values = {"rho": layer.rho}
-        if layer.self_sampling:
-            values["t"] = tf.reduce_mean(layer.t)
-        layouts = self._outputs(self._photographs[:_SHOWN], self._masks[:_SHOWN])[2]
-        winners = tf.one_hot(tf.argmax(layouts, axis=-1), layouts.shape[-1])
-        shares = tf.reduce_mean(winners, axis=[0, 1, 2])
-        values["layout_entropy"] = -tf.reduce_mean(tf.reduce_sum(tf.math.xlogy(layouts, layouts), axis=-1))
-        values["entities_in_use"] = tf.reduce_sum(tf.cast(shares >= _IN_USE, tf.float32))
-        return {name: float(tf.convert_to_tensor(value)) for name, value in values.items()}
+        """The state of the attentive normalization on the photographs of the pictures, see `attention_scalars`."""
+        photographs, masks = self._photographs[:_SHOWN], self._masks[:_SHOWN]
+        values: dict[str, float] = {}
+        for name, sums in (self._sums(photographs, masks) if self._layers else {}).items():
+            values.update(attention_scalars(self._layers[name], summarize([sums])))
+        return values
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Input, coarse output, result and truth side by side; and the layouts (Figure 5) where there are any."""
@@ -89,6 +90,9 @@ class InpaintingWatch:
         if self._generator.attentive_normalization is None:
             return self._generator([images, masks], training=False)
         return self._generator([images, masks], training=False, return_layout=True)
+
+    def _compute_sums(self, images: tf.Tensor, masks: tf.Tensor) -> dict[str, AttentionSums]:
+        return watch_attention(self._layers, lambda: self._generator([images, masks], training=False))[1]
 
     def _generator_errors(self, images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
         return _hole_errors(self._generator([images, masks], training=False)[1], images, masks)

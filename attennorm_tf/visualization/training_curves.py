@@ -19,7 +19,8 @@ def training_curves(
     """One panel for each scalar of a metrics.jsonl, over the step, all in one PNG.
 
     Every line is a JSON object with `step`; a scalar may be missing from lines. What is not a number is
-    passed over, and so is a last line that a killed run left unfinished.
+    passed over, and so are scalars with a slash in their name (one of many of a kind, as of each entity) and a
+    last line that a killed run left unfinished.
 
     Args:
         metrics_jsonl_path: the file.
@@ -74,7 +75,7 @@ def _read(path: str | os.PathLike[str], step_key: str) -> dict[str, list[tuple[f
         if not isinstance(record, dict) or not _is_number(record.get(step_key)):
             continue
         for name, value in record.items():
-            if name != step_key and _is_number(value):
+            if name != step_key and "/" not in name and _is_number(value):
                 series.setdefault(name, []).append((float(record[step_key]), float(value)))
     return series
 

@@ -183,6 +183,70 @@ def test_two_replicas_equal_one(tmp_path: Path, two_cpus: tf.distribute.Strategy
             )
 
 
+@pytest.mark.parametrize("joint_batch", [True, False])
+def test_auxiliary_classifier_in_both_steps(joint_batch: bool) -> None:
+    """Loss = hinge + weight * (cross entropy on real + on generated): its gradient, taken apart outside the step."""
+    settings = config("acgan")
+    made, other = GanTask(settings, 10, 1), GanTask(settings, 10, 1)
+    for task, before in ((other.generator, made.generator), (other.discriminator, made.discriminator)):
+        task.set_weights(before.get_weights())
+    images, labels = tf.random.uniform([4, 16, 16, 1], -1, 1), tf.constant([1, 2, 3, 4])
+    result = discriminator_step(
+        made.generator, made.discriminator, made.discriminator_optimizer, images, labels, noise(),
+        joint_batch=joint_batch, auxiliary_weight=0.25,
+    )  # fmt: skip
+    fakes = other.generator([noise().latents, noise().labels], training=True)
+    update_spectral_norms(other.discriminator)
+    parts, hinge = {}, 0.0
+    with tf.GradientTape(persistent=True) as tape:
+        for name, pictures, ids, sign in (("real", images, labels, 1.0), ("fake", fakes, noise().labels, -1.0)):
+            logits, classes = other.discriminator([pictures, ids], training=True, return_classes=True)
+            hinge += tf.reduce_mean(tf.nn.relu(1.0 - sign * logits))
+            likelihood = tf.gather(tf.nn.softmax(classes), ids, batch_dims=1)
+            parts[name] = tf.reduce_mean(-tf.math.log(likelihood))
+            hits = np.mean(classes.numpy().argmax(axis=1) == ids.numpy())
+            np.testing.assert_allclose(result.metrics[f"{name}_class_accuracy"], hits)
+        total = hinge + 0.25 * (parts["real"] + parts["fake"])
+    for name, part in parts.items():
+        np.testing.assert_allclose(result.metrics[f"{name}_class_loss"], part, rtol=1e-4)
+    np.testing.assert_allclose(result.guarded[0], total, rtol=1e-4)
+    gradients = tape.gradient(total, other.discriminator.trainable_variables)
+    norm = np.sqrt(sum(float(tf.reduce_sum(g**2)) for g in gradients))
+    np.testing.assert_allclose(result.metrics["discriminator_gradient_norm"], norm, rtol=1e-3)
+
+    other.discriminator.set_weights(made.discriminator.get_weights())
+    other.generator.set_weights(made.generator.get_weights())
+    result = generator_step(made.generator, made.discriminator, made.generator_optimizer, noise(), 0.25)
+    update_spectral_norms(other.generator)
+    fakes = other.generator([noise().latents, noise().labels], training=True)
+    logits, classes = other.discriminator([fakes, noise().labels], training=True, return_classes=True)
+    entropy = -np.mean(np.log(tf.gather(tf.nn.softmax(classes), noise().labels, batch_dims=1)))
+    np.testing.assert_allclose(result.metrics["generator_class_loss"], entropy, rtol=1e-4)
+    np.testing.assert_allclose(result.guarded[0], -np.mean(logits) + 0.25 * entropy, rtol=1e-4)
+
+
+def test_scalars_name_the_network_and_are_finite() -> None:
+    made = GanTask(config(), 10, 1)
+    scalars = made.scalars()
+    kinds = {"rho", "t", "layout_entropy", "entities_in_use", "region_std_ratio", "largest_sigma"}
+    assert {name for name in scalars if "/" not in name} == {
+        f"{network}_{kind}" for network in ("generator", "discriminator") for kind in kinds
+    }
+    assert np.isfinite(list(scalars.values())).all()
+    inputs = [made._watch._latents, made._watch._labels]
+    layouts = made.average(inputs, training=False, return_layout=True)[1].numpy()
+    entropy = -np.sum(layouts * np.log(layouts), axis=-1).mean()
+    assert scalars["generator_layout_entropy"] == pytest.approx(entropy, rel=1e-4)
+    shares = np.bincount(layouts.argmax(axis=-1).ravel(), minlength=4) / layouts[..., 0].size
+    assert scalars["generator_entities_in_use"] == (shares >= 0.01).sum()
+    sigmas = [float(p.sigma()) for p in tf.train.TrackableView(made.discriminator).descendants()
+              if isinstance(p, SpectralNormalization)]  # fmt: skip
+    assert scalars["discriminator_largest_sigma"] == pytest.approx(max(sigmas), rel=1e-5)
+    assert set(GanTask(config("sngan_star"), 10, 1).scalars()) == {
+        "generator_largest_sigma", "discriminator_largest_sigma"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("preset", ["attennorm", "attennorm_bn"])
 def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path: Path, preset: str) -> None:
     whole = train(tmp_path / "whole", config(preset, steps=6))

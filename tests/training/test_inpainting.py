@@ -285,7 +285,12 @@ def test_watch_measures_the_hole_only() -> None:
     assert task.watch.mean_fill_psnr() == pytest.approx(
         np.mean([-10 * np.log10(np.mean(e**2)) for e in errors]), rel=1e-4
     )
-    assert set(task.scalars()) == {"rho", "t", "layout_entropy", "entities_in_use"}
+    scalars = task.scalars()
+    assert {name for name in scalars if "/" not in name} == {
+        "rho", "t", "layout_entropy", "entities_in_use", "region_std_ratio"
+    }  # fmt: skip
+    assert 0 < scalars["region_std_ratio"] < 1.5
+    assert any(name.startswith("region_std_ratio/0") for name in scalars)
     pictures = task.pictures()
     assert {name: picture.dtype for name, picture in pictures.items()} == {"inpainted": np.uint8, "layouts": np.uint8}
     assert task_of(config(network="contextual")).scalars() == {}

@@ -50,7 +50,7 @@ def _write(path, *records, tail=""):
 
 def test_curves(tmp_path):
     records = [{"step": step, "loss": 1 / (step + 1), "name": "x", "flag": True} for step in range(5)]
-    records.append({"step": 5, "accuracy": 0.5})
+    records.append({"step": 5, "accuracy": 0.5, "ratio/00": 0.1, "ratio/01": 0.2})
     path = _write(tmp_path / "metrics.jsonl", *records, tail='{"step": 6, "lo')
     training_curves(path, tmp_path / "curves.png")
     picture = np.array(Image.open(tmp_path / "curves.png"))
