@@ -16,17 +16,15 @@ from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
-from tensorflow import keras
 
 from attennorm_tf.cli.command import run_command
 from attennorm_tf.cli.gan_report import write_report
 from attennorm_tf.config import GanConfig, field_names
-from attennorm_tf.data import load_dataset
 from attennorm_tf.export import ExportError
 from attennorm_tf.inference import DigitsJudge
-from attennorm_tf.training import CheckpointError, GanTask, NonFiniteError, RunDirectory, make_strategy, run_training
+from attennorm_tf.training import CheckpointError, NonFiniteError
 from attennorm_tf.training.run_directory import write_text
-from attennorm_tf.training.strategy import check_global_batch
+from attennorm_tf.training.runs import GanRun
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment file with a get_config()")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder for the run's checkpoints, metrics and pictures", required=True)
@@ -35,34 +33,18 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder for the run's checkpoint
 def main() -> int:
     """Trains, then reports."""
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
-    config.validate()
-    data, training = config.data, config.training
-    dataset = load_dataset(data.name, root=data.root or None, split=data.split, skip_corrupt=data.skip_corrupt)
-    print(f"{config.name}: {dataset.num_examples} images, {dataset.num_classes} classes from {data.name}", flush=True)
-    strategy = make_strategy(training.strategy, training.deterministic)
-    check_global_batch(training.batch_size, strategy)
-    run = RunDirectory(workdir, config.logging.tensorboard)
-    run.claim(config)
-    keras.utils.set_random_seed(training.seed)
-    with strategy.scope():
-        task = GanTask(config, dataset.num_classes, dataset.channels)
-
+    run = GanRun(config, workdir)
+    dataset = run.dataset
+    print(
+        f"{config.name}: {dataset.num_examples} images, {dataset.num_classes} classes from {dataset.name}", flush=True
+    )
     judge = DigitsJudge(dataset, config.model.resolution) if config.evaluation.classifier else None
     start = workdir / "scores_at_start.json"
     if judge is not None and not start.exists():
-        scores = judge.score(task.sampling_generator, config.evaluation.num_samples)
+        scores = judge.score(run.task.sampling_generator, config.evaluation.num_samples)
         write_text(start, json.dumps(scores._asdict()) + "\n")
 
-    outcome = run_training(
-        task, run, strategy, training, config.logging,
-        lambda context, first: dataset.batches(
-            resolution=config.model.resolution, batch_size=training.batch_size, seed=training.seed, start_step=first,
-            num_input_pipelines=context.num_input_pipelines, input_pipeline_id=context.input_pipeline_id,
-            replicas_per_pipeline=context.num_replicas_in_sync // context.num_input_pipelines,
-            horizontal_flip=data.horizontal_flip,
-        ),
-        {"config": config.to_json(), "class_names": list(dataset.class_names), "channels": dataset.channels},
-    )  # fmt: skip
+    outcome = run.train()
     if outcome.stopped_by is not None:
         print(
             f"stopped by {outcome.stopped_by.name}, saved at step {outcome.step}; the same command goes on from there"
