@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Callable, TypeVar, Union
 
 import numpy as np
@@ -72,25 +73,16 @@ def read_image(
     Returns:
         An image of its own size in mode "L" (channels = 1) or "RGB" (3), in memory.
     """
-    name = name or (source if isinstance(source, str) else "<bytes>")
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise UnreadableImageError(
-                    f"cannot read image {name!r}: {width} x {height} pixels, more than max_pixels={max_pixels}."
-                )
-            return _to_8_bits(ImageOps.exif_transpose(image), channels)
-    except (UnreadableImageError, MemoryError):
-        raise
-    except Image.UnidentifiedImageError as error:
-        size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
-        reason = "not a PNG, JPEG, BMP, GIF or WebP image" if size else "the file is empty"
-        raise UnreadableImageError(f"cannot read image {name!r}: {reason}.") from error
-    # Decoders meet corrupt bytes with many kinds of exception.
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableImageError(f"cannot read image {name!r}: {reason.rstrip('.')}.") from error
+    with _opened(source, max_pixels, name) as image:
+        return _to_8_bits(ImageOps.exif_transpose(image), channels)
+
+
+def image_size(
+    source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS, name: str | None = None
+) -> tuple[int, int]:
+    """(width, height) from the header, not turned by EXIF; no pixel is decoded. See `decode_image`."""
+    with _opened(source, max_pixels, name) as image:
+        return image.size
 
 
 def centre_square(image: Image.Image, resolution: int | None) -> np.ndarray:
@@ -117,6 +109,30 @@ def map_in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R
         except RuntimeError:  # no new threads while the program ends
             return [function(item) for item in items]
         return list(results)
+
+
+@contextlib.contextmanager
+def _opened(source: ImageSource, max_pixels: int, name: str | None) -> Iterator[Image.Image]:
+    """An image whose header was read and whose size is allowed; all that goes wrong inside names the image."""
+    name = name or (source if isinstance(source, str) else "<bytes>")
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise UnreadableImageError(
+                    f"cannot read image {name!r}: {width} x {height} pixels, more than max_pixels={max_pixels}."
+                )
+            yield image
+    except (UnreadableImageError, MemoryError):
+        raise
+    except Image.UnidentifiedImageError as error:
+        size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
+        reason = "not a PNG, JPEG, BMP, GIF or WebP image" if size else "the file is empty"
+        raise UnreadableImageError(f"cannot read image {name!r}: {reason}.") from error
+    # Decoders meet corrupt bytes with many kinds of exception.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UnreadableImageError(f"cannot read image {name!r}: {reason.rstrip('.')}.") from error
 
 
 def _to_8_bits(image: Image.Image, channels: int) -> Image.Image:

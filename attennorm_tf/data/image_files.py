@@ -69,6 +69,19 @@ def unreadable_files(paths: Sequence[str], max_pixels: int) -> set[str]:
     return bad
 
 
+def read_file(path: str) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        UnreadableImageError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UnreadableImageError(f"cannot read image {path!r}: {error.strerror}.") from error
+
+
 def scan_folder(folder: str) -> list[os.DirEntry[str]]:
     """What is in a folder, sorted by name.
 

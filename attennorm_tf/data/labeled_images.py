@@ -5,8 +5,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import logging
-from collections.abc import Sequence
-from typing import Callable
+from collections.abc import Iterator, Sequence
+from typing import Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -33,11 +33,26 @@ class DatasetRequest:
     download: bool
 
 
+class StoredImage(NamedTuple):
+    """One example as it is kept, not decoded.
+
+    Attributes:
+        name: of the example within its data set, wherever that is stored.
+        content: bytes of the image.
+        label: its class.
+    """
+
+    name: str
+    content: bytes
+    label: int
+
+
 class LabeledImages(abc.ABC):
     """Labelled images that deliver square float32 images in [-1, 1] and int32 labels.
 
     Attributes:
         name: as given to `load_dataset`.
+        split: likewise.
         class_names: one per class; the label is the index.
         num_examples: N, corrupt ones that were skipped not counted.
         channels: 1 or 3.
@@ -49,6 +64,7 @@ class LabeledImages(abc.ABC):
         self,
         name: str,
         *,
+        split: str,
         class_names: Sequence[str],
         num_examples: int,
         channels: int,
@@ -56,6 +72,7 @@ class LabeledImages(abc.ABC):
         skipped: Sequence[str] = (),
     ) -> None:
         self.name = name
+        self.split = split
         self.class_names = tuple(class_names)
         self.num_examples = num_examples
         self.channels = channels
@@ -151,6 +168,10 @@ class LabeledImages(abc.ABC):
         """
 
     @abc.abstractmethod
+    def stored(self) -> Iterator[StoredImage]:
+        """Every example in the order of the data set, as it is stored; one at a time."""
+
+    @abc.abstractmethod
     def _elements(self, plan: StreamPlan, resolution: int) -> tf.data.Dataset:
         """Elements (images uint8 in [0, 255] or float32 in [-1, 1], labels, positions) of one pipeline."""
 
@@ -163,6 +184,7 @@ class IndexedImages(LabeledImages):
         labels: int (N,).
         decode: (indices (b,), resolution) -> (b, resolution, resolution, channels), uint8 in [0, 255] or
             float32 in [-1, 1].
+        read: the name and the stored bytes of an example.
         bytes_per_value: 1 or 4, of what `decode` returns.
         cache_bytes: the data set is kept decoded in memory while it takes at most this much.
         **attributes: the rest of `LabeledImages`.
@@ -174,8 +196,10 @@ class IndexedImages(LabeledImages):
         *,
         labels: np.ndarray,
         decode: Callable[[np.ndarray, int], np.ndarray],
+        read: Callable[[int], tuple[str, bytes]],
         bytes_per_value: int = 1,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        split: str,
         class_names: Sequence[str],
         channels: int,
         native: tuple[int, int] | None = None,
@@ -183,6 +207,7 @@ class IndexedImages(LabeledImages):
     ) -> None:
         super().__init__(
             name,
+            split=split,
             class_names=class_names,
             num_examples=len(labels),
             channels=channels,
@@ -191,6 +216,7 @@ class IndexedImages(LabeledImages):
         )
         self.labels = np.asarray(labels, np.int32)
         self._decode = decode
+        self._read = read
         self._bytes_per_value = bytes_per_value
         self._cache_bytes = cache_bytes
         self._cached: tuple[int, tf.Tensor] | None = None
@@ -202,6 +228,10 @@ class IndexedImages(LabeledImages):
         if images.dtype == np.uint8:
             images = images.astype(np.float32) / np.float32(127.5) - np.float32(1)
         return np.array(images), self.labels[:count].copy()
+
+    def stored(self) -> Iterator[StoredImage]:
+        for index, label in enumerate(self.labels):
+            yield StoredImage(*self._read(index), int(label))
 
     def _elements(self, plan: StreamPlan, resolution: int) -> tf.data.Dataset:
         images = self._all_images(resolution)

@@ -40,6 +40,8 @@ def load(request: DatasetRequest) -> LabeledImages:
         request.name,
         labels=raw.target[chosen],
         decode=decode,
+        read=lambda index: (str(chosen[index]), native[index].astype("<f4").tobytes()),
+        split=request.split,
         bytes_per_value=4,
         class_names=[str(name) for name in raw.target_names],
         channels=channels,

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from attennorm_tf.data.image_decoding import EXTENSIONS, decode_image, map_in_threads
-from attennorm_tf.data.image_files import scan_folder, unreadable_files
+from attennorm_tf.data.image_files import read_file, scan_folder, unreadable_files
 from attennorm_tf.data.labeled_images import DatasetRequest, IndexedImages, LabeledImages
 
 _logger = logging.getLogger(__name__)
@@ -48,10 +48,15 @@ def load(request: DatasetRequest) -> LabeledImages:
         images = map_in_threads(one, [int(index) for index in indices])
         return np.stack(images) if images else np.zeros((0, resolution, resolution, channels), np.uint8)
 
+    def read(index: int) -> tuple[str, bytes]:
+        return os.path.relpath(paths[index], root).replace(os.sep, "/"), read_file(paths[index])
+
     return IndexedImages(
         request.name,
         labels=np.array(labels, np.int32),
         decode=decode,
+        read=read,
+        split=request.split,
         class_names=class_names,
         channels=channels,
         skipped=skipped,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from attennorm_tf.data.labeled_images import (
     DatasetRequest,
     IndexedImages,
     LabeledImages,
+    StoredImage,
     to_unit_range,
 )
 from attennorm_tf.data.record_stream import stream_records
@@ -45,6 +47,7 @@ def load(request: DatasetRequest) -> LabeledImages:
     shape = builder.info.features[image_key].shape[:2]
     records = encoded_records(builder, request.split, image_key, label_key)
     attributes: dict[str, Any] = {
+        "split": request.split,
         "class_names": builder.info.features[label_key].names,
         "channels": channels,
         "native": None if None in shape else tuple(shape),
@@ -92,6 +95,11 @@ class StreamedImages(LabeledImages):
             images[start : start + 64] = to_unit_range(pixels).numpy()
             labels[start : start + 64] = classes.numpy()
         return images, labels
+
+    def stored(self) -> Iterator[StoredImage]:
+        for rows in self._records.batch(64).as_numpy_iterator():
+            for content, label, number in zip(*rows):
+                yield StoredImage(number.decode(), content, int(label))
 
     def _elements(self, plan: StreamPlan, resolution: int) -> tf.data.Dataset:
         decode = self._decoded(resolution)
@@ -146,9 +154,7 @@ def _classification_keys(name: str, info: Any) -> tuple[str, str]:
 
 
 def _in_memory(request: DatasetRequest, records: tf.data.Dataset, attributes: dict[str, Any]) -> LabeledImages:
-    rows = [
-        (image, int(label), f"{request.name} {number.decode()}") for image, label, number in records.as_numpy_iterator()
-    ]
+    rows = [(image, int(label), number.decode()) for image, label, number in records.as_numpy_iterator()]
     skipped = unreadable_records(records, request.name, request.max_pixels) if request.skip_corrupt else {}
     rows = [row for index, row in enumerate(rows) if index not in skipped]
     if not rows or min(label for _, label, _ in rows) < 0:
@@ -157,13 +163,13 @@ def _in_memory(request: DatasetRequest, records: tf.data.Dataset, attributes: di
 
     def decode(indices: np.ndarray, resolution: int) -> np.ndarray:
         def one(index: int) -> np.ndarray:
-            encoded, _, name = rows[index]
+            encoded, _, number = rows[index]
             return decode_image(
                 encoded,
                 resolution=resolution,
                 channels=channels,
                 max_pixels=request.max_pixels,
-                name=name,
+                name=f"{request.name} {number}",
             )
 
         images = map_in_threads(one, [int(index) for index in indices])
@@ -173,6 +179,7 @@ def _in_memory(request: DatasetRequest, records: tf.data.Dataset, attributes: di
         request.name,
         labels=np.array([label for _, label, _ in rows], np.int32),
         decode=decode,
+        read=lambda index: (rows[index][2], rows[index][0]),
         skipped=list(skipped.values()),
         **attributes,
     )
