@@ -145,8 +145,7 @@ def watch_attention(
 def attention_scalars(layer: AttentiveNormalization, summary: AttentionSummary, prefix: str = "") -> dict[str, float]:
     """Values for the log: `rho`, `t` (mean), `layout_entropy`, `entities_in_use`, `region_std_ratio`.
 
-    The ratio is the mean over entities in use, `region_std_ratio/00` and so on those of the single entities; one
-    without a value (an entity that wins nothing) is left out.
+    The ratio is the mean over the entities in use, `region_std_ratio/00` and so on are theirs one by one.
     """
     values = {"rho": float(tf.convert_to_tensor(layer.rho))}
     if layer.self_sampling:
@@ -155,8 +154,8 @@ def attention_scalars(layer: AttentiveNormalization, summary: AttentionSummary, 
     values["entities_in_use"] = float(summary.in_use.sum())
     if summary.mean_std_ratio is not None:
         values["region_std_ratio"] = summary.mean_std_ratio
-    for entity, ratio in enumerate(summary.std_ratios):
-        if np.isfinite(ratio):
+    for entity, (ratio, used) in enumerate(zip(summary.std_ratios, summary.in_use)):
+        if used and np.isfinite(ratio):
             values[f"region_std_ratio/{entity:02d}"] = float(ratio)
     return {prefix + name: value for name, value in values.items()}
 
