@@ -1,8 +1,14 @@
-"""Frechet distance between two Gaussians."""
+"""Frechet distance between two Gaussians, and of features to a reference: the formula behind FID."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from attennorm_tf.metrics.feature_batch import checked_features
+from attennorm_tf.metrics.feature_moments import FeatureMoments
+from attennorm_tf.metrics.streaming_metric import StreamingMetric
 
 
 def frechet_distance(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray) -> float:
@@ -10,7 +16,7 @@ def frechet_distance(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarr
 
     tr (C1 C2)^(1/2) is the sum of the square roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), a symmetric
     matrix: two symmetric eigendecompositions and no complex matrix square root, also where covariances are
-        singular.
+    singular.
 
     Args:
         mean1: (d,).
@@ -48,3 +54,114 @@ def frechet_distance(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarr
     trace_of_root = np.sqrt(np.maximum(np.linalg.eigvalsh((product + product.T) / 2), 0.0)).sum()
     distance = np.square(mean1 - mean2).sum() + np.trace(covariance1) + np.trace(covariance2) - 2 * trace_of_root
     return max(0.0, float(distance))
+
+
+def distance_of_moments(first: FeatureMoments, second: FeatureMoments) -> float:
+    """`frechet_distance` of what two moments describe, each of at least 2 examples and of the same d.
+
+    Where few examples were seen (n below d and below 1024), the covariance is A^T A with A (n, d), and
+    tr (C1 C2)^(1/2) is the sum of the square roots of the eigenvalues of A C2 A^T, only (n, n); where few were seen
+    on both sides, the sum of the singular values of A1 A2^T. That is faster, and fewer eigenvalues are 0 but for
+    rounding.
+    """
+    if first.deviations() is None:
+        first, second = second, first
+    rows, other_rows = first.deviations(), second.deviations()
+    if rows is None:
+        return frechet_distance(first.mean, first.compute_covariance(), second.mean, second.compute_covariance())
+    if other_rows is None:
+        product = rows @ second.compute_covariance() @ rows.T
+        trace_of_root = np.sqrt(np.maximum(np.linalg.eigvalsh((product + product.T) / 2), 0.0)).sum()
+    else:
+        trace_of_root = np.linalg.svd(rows @ other_rows.T, compute_uv=False).sum()
+    traces = first.variances().sum() + second.variances().sum()
+    return max(0.0, float(np.square(first.mean - second.mean).sum() + traces - 2 * trace_of_root))
+
+
+class FrechetDistance(StreamingMetric):
+    """Frechet distance of features to those of a reference (Heusel et al., 2017): FID where Inception made them.
+
+    d^2 = |m - m_r|^2 + tr(C + C_r - 2 (C C_r)^(1/2)) with unbiased covariances, as TF-GAN computes it. It is biased:
+    only scores of equally many examples compare.
+
+    Args:
+        reference: of at least 2 examples; read, never changed.
+
+    Raises:
+        ValueError: too few examples behind the reference.
+
+    Example:
+        >>> reference = FeatureMoments()
+        >>> reference.update(np.array([[0.0], [2.0]]))
+        >>> metric = FrechetDistance(reference)
+        >>> metric.update_state(np.array([[5.0], [7.0]]))
+        >>> metric.result(), metric.warnings
+        (25.0, [])
+    """
+
+    def __init__(self, reference: FeatureMoments) -> None:
+        super().__init__()
+        if reference.count < 2:
+            raise ValueError(f"reference must have at least 2 examples, got {reference.count}.")
+        self._reference = reference
+        self._moments = FeatureMoments()
+
+    @property
+    def count(self) -> int:
+        """Examples seen."""
+        return self._moments.count
+
+    def update_state(self, features: Any) -> None:
+        """Adds features (b, d), d as the reference's; b may be 0.
+
+        Raises:
+            ValueError: not (b, d), or a value is not finite.
+        """
+        self._moments.update(checked_features(features, self._reference.size, self.count))
+
+    def result(self) -> float:
+        """The distance, 0 or more.
+
+        Raises:
+            ValueError: fewer than 2 examples.
+        """
+        if self.count < 2:
+            raise ValueError(f"a Frechet distance needs at least 2 examples, got {self.count}.")
+        self._warn(_doubts(self._moments, self._reference))
+        return distance_of_moments(self._moments, self._reference)
+
+    def reset_state(self) -> None:
+        self._moments = FeatureMoments()
+
+    def merge_state(self, other: FrechetDistance) -> None:
+        """Adds the examples of a metric with the same reference."""
+        self._check_same_kind(other)
+        self._moments.merge(other._moments)
+
+    def protocol(self) -> dict[str, Any]:
+        return {"covariance": "unbiased", "precision": "float64", "reference_count": self._reference.count}
+
+
+def _doubts(moments: FeatureMoments, reference: FeatureMoments) -> list[str]:
+    """Why the distance says less than it seems to."""
+    reasons = [
+        f"{of.count} {name} examples of {of.size} features: their covariance is singular, the distance unreliable."
+        for name, of in (("generated", moments), ("reference", reference))
+        if of.size is not None and of.count <= of.size
+    ]
+    constant, varies = constant_features(moments), ~constant_features(reference)
+    if constant.all():
+        reasons.append("all generated examples have the same features.")
+    elif (constant & varies).any():
+        reasons.append(
+            f"{int((constant & varies).sum())} of {constant.size} features are constant over the generated examples "
+            "but not over the reference."
+        )
+    if not varies.any():
+        reasons.append("all reference examples have the same features.")
+    return reasons
+
+
+def constant_features(moments: FeatureMoments) -> np.ndarray:
+    """Features whose spread is but rounding, bool (d,)."""
+    return moments.variances() <= np.square(1e-12 * moments.mean)

@@ -73,3 +73,47 @@ def test_too_few_examples():
 def test_singular_covariance_is_warned_of(caplog):
     _ = _moments(np.random.RandomState(0).normal(size=(3, 3))).covariance
     assert "covariance of 3 dimensions from 3 examples is singular" in caplog.text
+
+
+def test_splits_beyond_a_block_change_no_bit():
+    features = np.random.RandomState(0).normal(3, 1, (3000, 5)).astype(np.float32)
+    whole = _moments(features)
+    split = _moments(*np.split(features, [1, 1000, 1024, 1500, 2999]))
+    np.testing.assert_array_equal(whole.covariance, split.covariance)
+    np.testing.assert_array_equal(whole.mean, split.mean)
+    np.testing.assert_allclose(whole.mean, features.mean(axis=0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(whole.covariance, np.cov(features.T, dtype=np.float64), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(whole.variances(), features.var(axis=0, ddof=1, dtype=np.float64), rtol=1e-9)
+
+
+def test_merge_of_many():
+    features = np.random.RandomState(0).normal(3, 1, (5000, 5))
+    merged = _moments(features[:1500])
+    merged.merge(_moments(features[1500:2500]))
+    merged.merge(_moments(features[2500:]))
+    assert merged.count == 5000
+    np.testing.assert_allclose(merged.mean, features.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(merged.covariance, np.cov(features.T), rtol=1e-9, atol=1e-12)
+
+
+def test_few_examples_are_a_factor_of_their_covariance():
+    features = np.random.RandomState(0).normal(3, 1, (9, 12))
+    deviations = _moments(features).deviations()
+    assert deviations.shape == (9, 12)
+    np.testing.assert_allclose(deviations.T @ deviations, np.cov(features.T), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(_moments(features).variances(), features.var(axis=0, ddof=1), rtol=1e-12)
+    assert _moments(features[:, :9]).deviations() is None
+    assert _moments(features[:1]).deviations() is None
+    assert FeatureMoments().deviations() is None
+
+
+@pytest.mark.parametrize("count", [0, 3, 1024, 1500])
+def test_state_comes_back(count):
+    features = np.random.RandomState(0).normal(3, 1, (count, 4)).astype(np.float32)
+    moments = _moments(features)
+    again = FeatureMoments.from_state(moments.state())
+    for one in (moments, again):
+        one.update(np.ones((2, 4)))
+    assert again.count == moments.count == count + 2
+    np.testing.assert_array_equal(again.mean, moments.mean)
+    np.testing.assert_array_equal(again.compute_covariance(), moments.compute_covariance())

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from attennorm_tf.metrics import FeatureMoments, frechet_distance
+from attennorm_tf.metrics import FeatureMoments, FrechetDistance, frechet_distance
 
 
 def _covariance(random, size, rank=None):
@@ -77,19 +77,91 @@ def test_bad_arguments(arguments, message):
         frechet_distance(*arguments)
 
 
+def _moments(features):
+    moments = FeatureMoments()
+    moments.update(features)
+    return moments
+
+
+def _metric(reference, features):
+    metric = FrechetDistance(_moments(reference))
+    metric.update_state(features)
+    return metric
+
+
+@pytest.mark.parametrize(
+    ("m", "n"),
+    [(300, 200), (300, 20), (20, 300), (20, 15), (1100, 20), (1100, 1200)],  # of 30 features
+)
+def test_any_number_of_examples_gives_the_distance_of_the_covariances(m, n):
+    random = np.random.RandomState(m + n)
+    mixing = random.normal(size=(30, 30))
+    reference, features = random.normal(size=(m, 30)) @ mixing, random.normal(0.3, 1.2, (n, 30)) @ mixing
+    expected = frechet_distance(reference.mean(axis=0), np.cov(reference.T), features.mean(axis=0), np.cov(features.T))
+    np.testing.assert_allclose(_metric(reference, features).result(), expected, rtol=1e-7)
+
+
+def test_samples_of_known_gaussians():
+    """|m|^2 + sum (s - s_r)^2 for independent features."""
+    random = np.random.RandomState(0)
+    spreads, other_spreads, shift = np.array([1.0, 2, 3]), np.array([2.0, 2, 0.5]), np.array([0.5, -1, 0])
+    reference, features = (random.normal(size=(200_000, 3)) * s for s in (spreads, other_spreads))
+    expected = np.square(shift).sum() + np.square(spreads - other_spreads).sum()
+    np.testing.assert_allclose(_metric(reference, features + shift).result(), expected, rtol=0.01)
+
+
+def test_what_makes_a_distance_doubtful_is_said():
+    random = np.random.RandomState(0)
+    reference, few = random.normal(size=(50, 8)), random.normal(size=(8, 8))
+    metric = _metric(reference, few)
+    metric.result()
+    assert metric.warnings == [
+        "8 generated examples of 8 features: their covariance is singular, the distance unreliable."
+    ]
+    metric = _metric(few, reference)
+    metric.result()
+    assert metric.warnings[0].startswith("8 reference examples of 8 features: their covariance is singular")
+    constant = np.where(np.arange(8) < 3, 0.1, reference)
+    for features, warnings in (
+        (constant, ["3 of 8 features are constant over the generated examples but not over the reference."]),
+        (np.full((50, 8), 0.1), ["all generated examples have the same features."]),
+        (reference, []),
+    ):
+        metric = _metric(reference, features)
+        metric.result()
+        assert metric.warnings == warnings
+    metric = _metric(constant, constant + 1)  # an unused feature, in both
+    assert metric.result() == pytest.approx(8)
+    assert metric.warnings == []
+    metric = _metric(np.full((1500, 8), 0.1, np.float32), reference)
+    metric.result()
+    assert metric.warnings == ["all reference examples have the same features."]
+
+
+def test_a_reference_needs_two_examples():
+    with pytest.raises(ValueError, match="reference must have at least 2 examples, got 1"):
+        FrechetDistance(_moments(np.zeros((1, 3))))
+
+
 @pytest.mark.legacy
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of TF-GAN's own imports
-@pytest.mark.parametrize("count", [500, 40])  # with 40 the covariances are singular
-def test_tf_gan_agrees(count):
+@pytest.mark.parametrize(
+    ("m", "n", "size"), [(500, 510, 64), (40, 50, 64), (2000, 1100, 16), (300, 70, 200), (50, 60, 1)]
+)
+@pytest.mark.parametrize(("shift", "spread"), [(0.3, 1.2), (0.0, 0.5), (10.0, 3.0)])
+def test_tf_gan_agrees(m, n, size, shift, spread):
     import tensorflow_gan
 
     random = np.random.RandomState(0)
-    mixing = random.normal(size=(64, 64))
-    real = np.maximum(random.normal(size=(count, 64)) @ mixing, 0).astype(np.float32)
-    generated = np.maximum(random.normal(0.3, 1.2, (count + 10, 64)) @ mixing, 0).astype(np.float32)
+    mixing = random.normal(size=(size, size))
+    real = np.maximum(random.normal(size=(m, size)) @ mixing, 0).astype(np.float32)
+    generated = np.maximum(random.normal(shift, spread, (n, size)) @ mixing, 0).astype(np.float32)
     expected = tensorflow_gan.eval.frechet_classifier_distance_from_activations(real, generated).numpy()
-    moments = [FeatureMoments(), FeatureMoments()]
-    for moment, features in zip(moments, (real, generated)):
-        moment.update(features)
-    got = frechet_distance(moments[0].mean, moments[0].covariance, moments[1].mean, moments[1].covariance)
+    np.testing.assert_allclose(_metric(real, generated).result(), expected, rtol=1e-3)
+    got = frechet_distance(
+        real.mean(axis=0, dtype=np.float64),
+        np.atleast_2d(np.cov(real.T)),
+        generated.mean(axis=0, dtype=np.float64),
+        np.atleast_2d(np.cov(generated.T)),
+    )
     np.testing.assert_allclose(got, expected, rtol=1e-3)
