@@ -13,7 +13,7 @@ import pytest
 from attennorm_tf import __version__
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(path for path in (ROOT / "train/configs").glob("*.py") if path.stem != "__init__")
+CONFIGS = sorted(path for path in (ROOT / "train/configs").rglob("*.py") if path.stem != "__init__")
 MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:home|root|Users|work|opt)/[\w.]")
 
 
@@ -103,5 +103,5 @@ def test_experiment_loads_and_validates(path):
     spec.loader.exec_module(module)
     module.get_config().validate()
     header = module.__doc__ or ""
-    assert f"--config=train/configs/{path.name}" in header, "a config opens with the command that runs it"
+    assert f"--config={path.relative_to(ROOT).as_posix()}" in header, "a config opens with the command that runs it"
     assert "Result:" in header, "and with its result, or `Result: not run`"
