@@ -101,6 +101,14 @@ def test_any_number_of_examples_gives_the_distance_of_the_covariances(m, n):
     np.testing.assert_allclose(_metric(reference, features).result(), expected, rtol=1e-7)
 
 
+@pytest.mark.parametrize(("m", "n"), [(300, 20), (20, 300), (20, 15)])
+def test_few_examples_on_either_side_need_no_eigenvectors(m, n, monkeypatch):
+    random = np.random.RandomState(0)
+    metric = _metric(random.normal(size=(m, 30)), random.normal(size=(n, 30)))
+    monkeypatch.setattr(np.linalg, "eigh", None)
+    assert metric.result() > 0
+
+
 def test_samples_of_known_gaussians():
     """|m|^2 + sum (s - s_r)^2 for independent features."""
     random = np.random.RandomState(0)
