@@ -128,7 +128,8 @@ class ImageClassifier:
                 raise ValueError(f"format {facts['format']}, expected {FORMAT}")
             made = cls(facts["resolution"], facts["channels"], facts["class_names"], facts["width"])
             made.test_accuracy, made.facts = float(facts["test_accuracy"]), dict(facts["facts"])
-            with np.load(root / Path(facts["weights"]).name, allow_pickle=False) as file:
+            weights = root / Path(facts["weights"]).name
+            with open(weights, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 for layer in made.network.layers:
                     layer.set_weights([file[f"{layer.name}.{index}"] for index in range(len(layer.weights))])
         # json, zipfile, zlib, NumPy and Keras meet damaged files with many kinds of exception.

@@ -43,6 +43,7 @@ class ReferenceStatistics:
     Attributes:
         extractor: its `protocol()`.
         source: `facts()` of the images.
+        options: what was asked for: "feature_limit" and "classes".
         count: how many images there were.
         moments: of all features.
         class_moments: of the features of each class asked for that has images; {} without labels.
@@ -51,6 +52,7 @@ class ReferenceStatistics:
 
     extractor: dict[str, Any]
     source: dict[str, Any]
+    options: dict[str, Any]
     count: int
     moments: FeatureMoments
     class_moments: dict[int, FeatureMoments]
@@ -71,6 +73,7 @@ class ReferenceStatistics:
             "format": FORMAT,
             "extractor": self.extractor,
             "source": self.source,
+            "options": self.options,
             "count": self.count,
             "classes": sorted(self.class_moments),
             "sha256": _digest(arrays),
@@ -100,14 +103,7 @@ class ReferenceStatistics:
             OSError: it cannot be opened.
         """
         header = read_header(path)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files if name != "header"}
-        except FileNotFoundError:
-            raise
-        # zipfile, zlib and NumPy meet damaged bytes with many kinds of exception.
-        except Exception as error:
-            raise DamagedStatisticsError(f"reference statistics {os.fspath(path)!r} are damaged: {error}") from error
+        arrays = _read(path, lambda name: name != "header")
         if _digest(arrays) != header["sha256"]:
             raise DamagedStatisticsError(
                 f"reference statistics {os.fspath(path)!r} are damaged: their SHA-256 is not the one they were "
@@ -116,6 +112,7 @@ class ReferenceStatistics:
         return cls(
             extractor=header["extractor"],
             source=header["source"],
+            options=header["options"],
             count=header["count"],
             moments=_moments(arrays, "all"),
             class_moments={label: _moments(arrays, f"class_{label}") for label in header["classes"]},
@@ -169,10 +166,9 @@ def reference_statistics(
     facts, protocol = _plain(source.facts()), _plain(extractor.protocol())
     decisive = {
         "format": FORMAT,
-        "source": {name: value for name, value in facts.items() if name not in ("name", "split")},
+        "source": _content(facts),
         "extractor": protocol,
-        "feature_limit": feature_limit,
-        "classes": wanted,
+        "options": {"feature_limit": feature_limit, "classes": wanted},
     }
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     stem = _slug(f"{source.name}-{source.split or 'folder'}-{extractor.name}")
@@ -198,18 +194,24 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     where = f"reference statistics {os.fspath(path)!r}"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(bytes(file["header"]).decode())
+        header = json.loads(bytes(_read(path, lambda name: name == "header")["header"]).decode())
         version = header["format"]
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise DamagedStatisticsError(f"{where} are damaged: {error}") from error
-    except Exception as error:
-        raise DamagedStatisticsError(f"{where} are damaged: {error}") from error
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DamagedStatisticsError(f"{where} are damaged: they lack a header ({error!r}).") from error
     if version != FORMAT:
         raise DamagedStatisticsError(f"{where} are of format {version}, expected {FORMAT}.")
     return header
+
+
+def _read(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
+    """The arrays of these names."""
+    with open(path, "rb") as opened:
+        try:
+            with np.load(opened, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files if wanted(name)}
+        # zipfile, zlib and NumPy meet damaged bytes with many kinds of exception.
+        except Exception as error:
+            raise DamagedStatisticsError(f"reference statistics {os.fspath(path)!r} are damaged: {error}") from error
 
 
 def _computed(
@@ -242,6 +244,7 @@ def _computed(
     return ReferenceStatistics(
         extractor=_plain(extractor.protocol()),
         source=_plain(source.facts()),
+        options={"feature_limit": feature_limit, "classes": list(classes)},
         count=seen,
         moments=moments,
         class_moments={label: part for label, part in of_class.items() if part.count},
@@ -289,13 +292,8 @@ def _kept(path: Path, decisive: dict[str, Any]) -> ReferenceStatistics | None:
     except (DamagedStatisticsError, OSError) as error:
         _logger.warning("%s Computing them anew.", error)
         return None
-    source = {name: value for name, value in kept.source.items() if name not in ("name", "split")}
-    reason = _difference(kept.extractor, decisive["extractor"]) or _difference(source, decisive["source"])
-    expected = min(kept.count, decisive["feature_limit"])
-    if not reason and len(kept.features) != expected:
-        reason = f"{len(kept.features)} features instead of {expected}"
-    if not reason and not set(kept.class_moments) <= set(decisive["classes"]):
-        reason = f"moments of classes {sorted(kept.class_moments)} instead of {decisive['classes']}"
+    facts = {"extractor": kept.extractor, "source": _content(kept.source), "options": kept.options}
+    reason = next(filter(None, (_difference(facts[name], decisive[name]) for name in facts)), "")
     if reason:
         _logger.warning("reference statistics %s are foreign (%s). Computing them anew.", path, reason)
         return None
@@ -321,6 +319,11 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """In words, the first facts that differ; "" if none."""
     changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     return ", ".join(f"{name} is {now.get(name)!r}, was {before.get(name)!r}" for name in changed[:3])
+
+
+def _content(source: dict[str, Any]) -> dict[str, Any]:
+    """The facts of images that do not depend on what they are called."""
+    return {name: value for name, value in source.items() if name not in ("name", "split")}
 
 
 def _plain(facts: dict[str, Any]) -> dict[str, Any]:

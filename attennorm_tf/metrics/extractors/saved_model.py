@@ -111,7 +111,7 @@ class SavedModelExtractor(FeatureExtractor):
 
     def _choose(
         self, endpoints: list[_Endpoint], resolution: int | None, *wanted: str | None
-    ) -> tuple[_Endpoint, int, int, dict[str, tf.Tensor]]:
+    ) -> tuple[_Endpoint, int, int, dict[str, tf.TensorSpec]]:
         """The first way to call it that has the outputs, with the side and channels of its images and its outputs."""
         if not endpoints:
             raise ValueError(f"{self._where} has no signature {_SIGNATURE!r} and cannot be called.")
@@ -119,15 +119,15 @@ class SavedModelExtractor(FeatureExtractor):
         for endpoint in endpoints:
             side, channels = self._image_size(endpoint, resolution)
             try:
-                outputs = _named(endpoint.call(tf.zeros((2, side, side, channels))))
+                outputs = _outputs(endpoint, tf.TensorSpec((None, side, side, channels)))
             except (ValueError, TypeError, tf.errors.OpError) as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise ValueError(
-                    f"{self._where}, {endpoint.name}: refuses float32 images (2, {side}, {side}, {channels}): {reason}"
+                    f"{self._where}, {endpoint.name}: refuses float32 images of {side} x {side} x {channels}: {reason}"
                 ) from error
             if all(name is None or name in outputs for name in wanted):
                 return endpoint, side, channels, outputs
-            found[endpoint.name] = [f"{name} {tuple(value.shape)}" for name, value in outputs.items()]
+            found[endpoint.name] = [f"{name} {value.shape}" for name, value in outputs.items()]
         missing = ", ".join(repr(name) for name in wanted if name)
         there = "; ".join(f"{name}: {', '.join(outputs)}" for name, outputs in found.items())
         raise ValueError(f"{self._where} lacks the output {missing}; outputs there are: {there}.")
@@ -156,15 +156,15 @@ class SavedModelExtractor(FeatureExtractor):
             raise ValueError(f"{self._where}, {endpoint.name}: takes {channels} channels, expected 1 or 3.")
         return side, channels or 3
 
-    def _checked(self, outputs: Mapping[str, tf.Tensor], name: str) -> int:
+    def _checked(self, outputs: Mapping[str, tf.TensorSpec], name: str) -> int:
         """The size of an output."""
         shape = outputs[name].shape
         flat = shape.rank == 2 or (shape.rank == 4 and tuple(shape[1:3]) == (1, 1))
-        if not flat or not outputs[name].dtype.is_floating or shape[0] != 2:
-            there = ", ".join(f"{key} {tuple(value.shape)}" for key, value in outputs.items())
+        if not flat or not outputs[name].dtype.is_floating or shape[-1] is None:
+            there = ", ".join(f"{key} {value.shape}" for key, value in outputs.items())
             raise ValueError(
-                f"{self._where}: output {name!r} has rank {shape.rank}, {outputs[name].dtype.name} {tuple(shape)} for "
-                f"2 images; expected rank 2, float (2, size). Outputs there are: {there}."
+                f"{self._where}: output {name!r} has rank {shape.rank}, {outputs[name].dtype.name} {shape}; expected "
+                f"rank 2, float (batch, size). Outputs there are: {there}."
             )
         return int(shape[-1])
 
@@ -186,6 +186,11 @@ def _endpoints(loaded: Any) -> Iterator[_Endpoint]:
         yield _Endpoint("call", loaded, spec)
 
 
+def _outputs(endpoint: _Endpoint, images: tf.TensorSpec) -> dict[str, tf.TensorSpec]:
+    """What comes out for such images; nothing is computed."""
+    return _named(tf.function(endpoint.call).get_concrete_function(images).structured_outputs)
+
+
 def _named(outputs: Any) -> dict[str, tf.Tensor]:
     """Outputs by name."""
     if isinstance(outputs, Mapping):
@@ -195,10 +200,10 @@ def _named(outputs: Any) -> dict[str, tf.Tensor]:
     return {"output_0": outputs}
 
 
-def _default_features(where: str, outputs: Mapping[str, tf.Tensor]) -> str:
+def _default_features(where: str, outputs: Mapping[str, tf.TensorSpec]) -> str:
     if "features" in outputs:
         return "features"
     if len(outputs) == 1:
         return next(iter(outputs))
-    there = ", ".join(f"{name} {tuple(value.shape)}" for name, value in outputs.items())
+    there = ", ".join(f"{name} {value.shape}" for name, value in outputs.items())
     raise ValueError(f"{where} has several outputs, name the features: {there}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 from attennorm_tf.metrics.extractors.saved_model import SavedModelExtractor
@@ -41,7 +42,9 @@ def resolve_handle(handle: str) -> str:
         return str(cached)
     mend = "or download the SavedModel by other means and pass its folder: 'tfgan_inception:<folder>'"
     try:
-        import tensorflow_hub
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
+            import tensorflow_hub
     except ImportError as error:
         raise ImportError(
             f"{handle!r} is not in the cache {cache!r}, and fetching it needs tensorflow-hub, which cannot be imported "
