@@ -3,9 +3,10 @@
 Add `--quick` for a smoke run (few examples of few features). Every metric is given `--count` examples of `--size`
 features against a reference of as many, in batches of 64, as the evaluation does; Inception Score gets logits of 1008
 classes. They are measured in fresh processes: some by themselves, and all together with one bank of features for the
-two metrics that keep them. Memory is what the process grew to above what it held once everything was imported, so the
-reference's features (which the evaluation holds as well) are in it, and a feature network is not. Features are ReLUs of
-random normal numbers mixed by a random matrix: time and memory do not depend on the values. Writes a JSON and a
+two metrics that keep them. Seconds are those of the clock, and of the CPU's cores together, which depend less on what
+else the machine does. Memory is what the process grew to above what it held once everything was imported, so the
+reference's features (which the evaluation holds as well) are in it, and a feature network is not. Features are ReLUs
+of random normal numbers mixed by a random matrix: time and memory do not depend on the values. Writes a JSON and a
 Markdown table into `--output`.
 """
 
@@ -34,7 +35,6 @@ flags.DEFINE_string("measure", None, "Internal: measure this one, in this proces
 CLASSES = 1008
 INTRA_CLASSES = 10
 BATCH = 64
-_PARTS = ("update_seconds", "result_seconds")
 BLOCK = 1024
 LIMIT_MIB = 1536
 TOGETHER = "all but intra_frechet"
@@ -128,25 +128,29 @@ def measure(name: str, count: int, size: int) -> dict[str, Any]:
     fed = {key: metric for key, metric in metrics.items() if key not in ("kernel", "precision_recall")}
     if bank is not None:  # feeds those two
         fed["bank"] = bank
-    seconds = dict.fromkeys(fed, 0.0)
+    seconds, cpu_seconds = dict.fromkeys(fed, 0.0), dict.fromkeys(fed, 0.0)
     labels = np.arange(BATCH) % INTRA_CLASSES
     for features in batches(1, count, size):
         rows = {"intra_frechet": (features, labels[: len(features)])}
         if "inception_score" in metrics:
             rows["inception_score"] = (features_of(2, 0, len(features), CLASSES),)
         for key, metric in fed.items():
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             metric.update_state(*rows.get(key, (features,)))
-            seconds[key] += time.perf_counter() - start
-    results, result_seconds = {}, {}
+            seconds[key] += time.perf_counter() - start[0]
+            cpu_seconds[key] += time.process_time() - start[1]
+    results, result_seconds, result_cpu_seconds = {}, {}, {}
     for key, metric in metrics.items():
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         results[key] = metric.result()
-        result_seconds[key] = time.perf_counter() - start
+        result_seconds[key] = time.perf_counter() - start[0]
+        result_cpu_seconds[key] = time.process_time() - start[1]
     return {
         "name": name,
         "update_seconds": seconds,
+        "update_cpu_seconds": cpu_seconds,
         "result_seconds": result_seconds,
+        "result_cpu_seconds": result_cpu_seconds,
         "peak_mib": resident_mib("VmHWM") - baseline,
         "results": {key: value if isinstance(value, float) else value._asdict() for key, value in results.items()},
     }
@@ -195,18 +199,24 @@ def markdown(results: dict[str, Any]) -> str:
         f"{results['load_after'][0]:.1f} after. Command: `python -m benchmarks.gan_metrics"
         f"{' --quick' if results['quick'] else ''}`",
         "",
+        "Seconds by the clock (of all cores together).",
+        "",
         f"| metric | updates | result | memory, reference included | at most {LIMIT_MIB} MiB |",
         "|---|---|---|---|---|",
     ]
+
+    def spent(row: dict[str, Any], part: str, keys: list[str]) -> str:
+        clock, cpu = (sum(row[f"{part}_{unit}"].get(key, 0.0) for key in keys) for unit in ("seconds", "cpu_seconds"))
+        return f"{clock:.1f} s ({cpu:.1f} s)" if any(key in row[f"{part}_seconds"] for key in keys) else ""
+
     for row in results["metrics"]:
-        times = [f"{sum(row[key].values()):.1f} s" for key in _PARTS]
+        keys = list({**row["update_seconds"], **row["result_seconds"]})
         met = "yes" if row["peak_mib"] <= LIMIT_MIB else "no"
-        lines.append(f"| {row['name']} | {times[0]} | {times[1]} | {row['peak_mib']:.0f} MiB | {met} |")
-        if row["name"] == TOGETHER:
-            keys = {**row["update_seconds"], **row["result_seconds"]}
-            for key in keys:
-                times = [f"{row[part][key]:.1f} s" if key in row[part] else "" for part in _PARTS]
-                lines.append(f"| - {key} | {times[0]} | {times[1]} | | |")
+        times = " | ".join(spent(row, part, keys) for part in ("update", "result"))
+        lines.append(f"| {row['name']} | {times} | {row['peak_mib']:.0f} MiB | {met} |")
+        for key in keys if row["name"] == TOGETHER else ():
+            times = " | ".join(spent(row, part, [key]) for part in ("update", "result"))
+            lines.append(f"| - {key} | {times} | | |")
     return "\n".join(lines) + "\n"
 
 
