@@ -12,9 +12,9 @@ from tensorflow import keras
 from attennorm_tf.data import LabeledImages, dataset_source
 from attennorm_tf.metrics.image_classifier import ImageClassifier, whitening_kernels
 
-EPOCHS = 8.0
-BATCH_SIZE = 256
-_PEAK_LEARNING_RATE = 0.5
+EPOCHS = 10.0
+BATCH_SIZE = 128
+_PEAK_LEARNING_RATE = 0.4
 _MOMENTUM = 0.85
 _WEIGHT_DECAY = 5e-4  # of the loss
 _LABEL_SMOOTHING = 0.2
@@ -74,7 +74,7 @@ def train_image_classifier(
     for number, (images, labels) in batches.take(steps).enumerate():
         loss = float(step(number, images, labels))
         if not np.isfinite(loss):
-            raise ValueError(f"the loss of step {int(number)} is not finite: lower batch_size, or raise width.")
+            raise ValueError(f"the loss of step {int(number)} is not finite: take larger batches.")
         progress(batch_size)
     held_out = test_dataset.batches(
         resolution=resolution, batch_size=batch_size, seed=0, shuffle=False, repeat=False, drop_remainder=False
@@ -120,8 +120,7 @@ def shifted(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
 def _training_step(classifier: ImageClassifier, steps: int, seed: int) -> Callable[..., tf.Tensor]:
     variables = classifier.network.trainable_variables
-    warm_up = max(1, round(_WARM_UP * steps))
-    rate_of = _one_cycle(_PEAK_LEARNING_RATE, warm_up, steps)
+    rate_of = learning_rates(_PEAK_LEARNING_RATE, steps)
     optimizer = keras.optimizers.SGD(0.0, momentum=_MOMENTUM, nesterov=True)
     optimizer.build(variables)
     loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=_LABEL_SMOOTHING)
@@ -141,8 +140,9 @@ def _training_step(classifier: ImageClassifier, steps: int, seed: int) -> Callab
     return step
 
 
-def _one_cycle(peak: float, warm_up: int, steps: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Linearly up to `peak` and down to 0."""
+def learning_rates(peak: float, steps: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Of each step: linearly up to `peak` and down to 0."""
+    warm_up = max(1, round(_WARM_UP * steps))
     return lambda number: peak * tf.minimum((number + 1) / warm_up, (steps - number) / max(1, steps - warm_up))
 
 
