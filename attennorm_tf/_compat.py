@@ -68,3 +68,8 @@ def add_weight(
 def raw_variable(weight: Any) -> tf.Variable:
     """The `tf.Variable` of a Keras weight: what a `tf.Module` tracks and a graph captures."""
     return weight if isinstance(weight, tf.Variable) else weight.value
+
+
+def stack_name() -> str:
+    """What results call the stack: "current" (Keras 3) or "classic" (Keras 2.15)."""
+    return "current" if KERAS_3 else "classic"

@@ -1,5 +1,7 @@
 """Inference: images, pictures and scores from trained generators, and holes filled by trained inpainters."""
 
+from attennorm_tf.inference.evaluate_gan import EvaluationOptions, GanEvaluation, evaluate_gan
+from attennorm_tf.inference.generated_images import GeneratedImages
 from attennorm_tf.inference.inpaint import inpaint
 from attennorm_tf.inference.inpainter import LoadedInpainter, load_inpainter
 from attennorm_tf.inference.results import DigitsJudge, Scores, draw_interpolation, draw_pictures
@@ -14,6 +16,9 @@ from attennorm_tf.inference.sample import (
 
 __all__ = [
     "DigitsJudge",
+    "EvaluationOptions",
+    "GanEvaluation",
+    "GeneratedImages",
     "LoadedGenerator",
     "LoadedInpainter",
     "Samples",
@@ -21,6 +26,7 @@ __all__ = [
     "draw_interpolation",
     "draw_latents",
     "draw_pictures",
+    "evaluate_gan",
     "inpaint",
     "interpolate_classes",
     "load_generator",

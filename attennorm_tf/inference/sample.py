@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,23 @@ from attennorm_tf.training.checkpointing import CheckpointError, find_checkpoint
 
 
 class LoadedGenerator(NamedTuple):
-    """A generator from a checkpoint, and what is known of it."""
+    """A generator from a checkpoint, and what is known of it.
+
+    Attributes:
+        generator: built.
+        config: the run's.
+        class_names: one per class.
+        step: generator steps it was trained for.
+        average: whether its weights are the moving average; False where the run kept none.
+        path: the checkpoint's folder.
+    """
 
     generator: ClassConditionalGenerator
     config: GanConfig
     class_names: list[str]
     step: int
+    average: bool
+    path: Path
 
 
 class Samples(NamedTuple):
@@ -55,11 +67,13 @@ def load_generator(checkpoint: str | os.PathLike[str], average: bool = True) -> 
     generator, _ = build_gan(config.model, len(facts["class_names"]), facts["channels"])
     use_average = average and config.training.ema_decay > 0
     restore(path, {"average" if use_average else "generator": generator}, partial=True)
-    return LoadedGenerator(generator, config, list(facts["class_names"]), manifest["step"])
+    return LoadedGenerator(generator, config, list(facts["class_names"]), manifest["step"], use_average, path)
 
 
-def draw_latents(count: int, latent_dim: int, seed: int, truncation: float | None = None) -> np.ndarray:
-    """Z ~ N(0, I), (count, latent_dim) float32; the first rows do not depend on `count`.
+def draw_latents(
+    count: int, latent_dim: int, seed: int, truncation: float | None = None, first_row: int = 0
+) -> np.ndarray:
+    """Z ~ N(0, I), (count, latent_dim) float32; each row depends on the seed and its own number alone.
 
     Args:
         count: how many.
@@ -67,6 +81,7 @@ def draw_latents(count: int, latent_dim: int, seed: int, truncation: float | Non
         seed: a non-negative int; the same numbers on every machine and stack.
         truncation: values beyond +-truncation are drawn again (the truncation trick: less variety, cleaner images);
             >= 0.01 (below, drawing again takes forever), or None for no limit.
+        first_row: number of the first row.
 
     Raises:
         ValueError: `truncation` is below 0.01.
@@ -75,7 +90,7 @@ def draw_latents(count: int, latent_dim: int, seed: int, truncation: float | Non
         raise ValueError(f"truncation must be a number >= 0.01, got {truncation!r}.")
     latents = np.empty((count, latent_dim), np.float32)
     for row in range(count):
-        random = np.random.Generator(np.random.Philox(key=[seed, row]))
+        random = np.random.Generator(np.random.Philox(key=[seed, first_row + row]))
         values = random.standard_normal(latent_dim)
         if truncation is not None:
             while (beyond := np.abs(values) > truncation).any():
