@@ -25,6 +25,7 @@ FORMAT = 1
 DEFAULT_FEATURE_LIMIT = 50_000
 CLASS_MOMENTS_BYTES = 512 * 2**20  # class moments are kept by themselves while they take at most this
 _SAMPLE_SEED = 0
+_QUESTION = ("resolution", "channels", "classes", "preparation")  # files that differ in these are not stale
 
 _logger = logging.getLogger(__name__)
 
@@ -309,6 +310,8 @@ def _log_stale(folder: Path, stem: str, facts: dict[str, Any], protocol: dict[st
             header = read_header(path)
         except (DamagedStatisticsError, OSError) as error:
             _logger.warning("%s", error)
+            continue
+        if any(header["source"].get(name) != facts[name] for name in _QUESTION):
             continue
         reason = _difference(header["source"], facts) or _difference(header["extractor"], protocol)
         if reason:

@@ -141,7 +141,7 @@ def test_computed_once(cached, tmp_path, folder, caplog):
     assert [record for record in caplog.records if record.name == module.__name__] == []
 
 
-def test_other_questions_have_other_files(cached, tmp_path, folder):
+def test_other_questions_have_other_files(cached, tmp_path, folder, caplog):
     for options in (
         {},
         {"feature_limit": 3},
@@ -154,6 +154,9 @@ def test_other_questions_have_other_files(cached, tmp_path, folder):
         assert cached(**options)[1]
         assert not cached(**options)[1]
     assert len(_files(tmp_path)) == 7
+    # Other classes of the same images are another content: of the three files of labelled 3x3 images by linear_3.
+    told = [record.getMessage() for record in caplog.records if record.name == module.__name__]
+    assert ["stale" in message for message in told] == [True] * 3
 
 
 def test_stale_data_is_noticed(cached, folder, tmp_path, caplog):
