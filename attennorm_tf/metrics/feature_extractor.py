@@ -75,7 +75,9 @@ class FeatureExtractor(abc.ABC):
             )
         size = (self.resolution, self.resolution)
         if tuple(images.shape[1:3]) != size:
-            images = tf.image.resize(images, size, "bilinear", antialias=self.antialias)
+            # Enlarging is the same with and without, but antialiasing runs on the CPU only.
+            larger = any(side is None or side > self.resolution for side in images.shape[1:3])
+            images = tf.image.resize(images, size, "bilinear", antialias=self.antialias and larger)
         return self._forward(images)
 
     def protocol(self) -> dict[str, Any]:

@@ -151,6 +151,16 @@ def test_resizing(antialias):
     assert ("antialiased" in extractor.protocol()["resize"]) == antialias
 
 
+def test_enlarging_and_unknown_sizes():
+    extractor = LinearExtractor(resolution=7)
+    for side in (3, 6, 7, 11):
+        images = tf.random.stateless_uniform((2, side, side, 3), [1, 2], -1, 1)
+        large = tf.image.resize(images, (7, 7), "bilinear", antialias=True).numpy().reshape(2, -1)
+        np.testing.assert_allclose(extractor(images).features, large @ extractor.weights, rtol=1e-5, atol=1e-5)
+        graph = tf.function(extractor, input_signature=[tf.TensorSpec((None, None, None, 3))])
+        np.testing.assert_allclose(graph(images).features, large @ extractor.weights, rtol=1e-5, atol=1e-5)
+
+
 def test_tfgan_inception_as_tfgan_resizes(tmp_path):
     extractor = load_extractor(f"tfgan_inception:{save_model(tmp_path / 'm')}")
     images = tf.random.stateless_uniform((2, 400, 400, 3), [1, 2], -1, 1)
