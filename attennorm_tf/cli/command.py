@@ -14,9 +14,10 @@ from absl import app
 
 
 def run_command(
-    main: Callable[[], int | None],
+    main: Callable[..., int | None],
     usage_errors: tuple[type[BaseException], ...] = (),
     config_fields: Sequence[str] = (),
+    takes_arguments: bool = False,
 ) -> None:
     """Parses flags, runs `main`, and ends the process.
 
@@ -26,6 +27,7 @@ def run_command(
         main: the command; its return value is the exit code (None: 0).
         usage_errors: exceptions that are a message to the user, not a defect of the program.
         config_fields: fields that `--config.<field>` may name, where the command has a `--config`.
+        takes_arguments: whether what stands beside the flags is given to `main`, as a list; otherwise it is a mistake.
     """
     messages: tuple[type[BaseException], ...] = (ValueError, ImportError, OSError, *usage_errors)
 
@@ -40,6 +42,8 @@ def run_command(
     def guarded(arguments: Sequence[str]) -> Any:
         _plain_logging()
         try:
+            if takes_arguments:
+                return main(list(arguments[1:]))
             if len(arguments) > 1:
                 raise ValueError(f"unexpected argument {arguments[1]!r}; all options are flags, see --help.")
             return main()
@@ -57,6 +61,24 @@ def run_command(
             return 1
 
     app.run(guarded, flags_parser=parse)
+
+
+def class_ids(flag: str, values: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Class ids from the ids or names given as `--flag`.
+
+    Raises:
+        ValueError: neither; the message lists what there is.
+    """
+    ids = []
+    for value in values:
+        if value in names:
+            ids.append(list(names).index(value))
+        elif value.isdigit() and int(value) < len(names):
+            ids.append(int(value))
+        else:
+            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            raise ValueError(f"--{flag}: {value!r} is neither an id in [0, {len(names)}) nor one of {shown}.")
+    return ids
 
 
 def message_of_the_pipeline(error: tf.errors.InvalidArgumentError) -> str | None:

@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import run_command
+from attennorm_tf.cli.command import class_ids, run_command
 from attennorm_tf.inference import draw_interpolation, draw_latents, load_generator, sample
 from attennorm_tf.training import CheckpointError
 from attennorm_tf.visualization import image_grid, layout_sheet, save_png
@@ -40,24 +40,6 @@ _STEPS = flags.DEFINE_integer("steps", 6, "images from one blended class to the 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images computed at a time", lower_bound=1)
 
 
-def _class_ids(flag: str, values: list[str], names: list[str]) -> list[int]:
-    """Class ids from the ids or names given as `--flag`.
-
-    Raises:
-        ValueError: neither; the message lists what there is.
-    """
-    ids = []
-    for value in values:
-        if value in names:
-            ids.append(names.index(value))
-        elif value.isdigit() and int(value) < len(names):
-            ids.append(int(value))
-        else:
-            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-            raise ValueError(f"--{flag}: {value!r} is neither an id in [0, {len(names)}) nor one of {shown}.")
-    return ids
-
-
 def run() -> int:
     """Samples as the flags say."""
     loaded = load_generator(_CHECKPOINT.value, average=_AVERAGE.value)
@@ -68,12 +50,12 @@ def run() -> int:
     output.mkdir(parents=True, exist_ok=True)
     written = []
     if _INTERPOLATE.value:
-        ids = _class_ids("interpolate", _INTERPOLATE.value, names)
+        ids = class_ids("interpolate", _INTERPOLATE.value, names)
         latent = draw_latents(1, generator.latent_dim, _SEED.value, _TRUNCATION.value)[0]
         written.append(output / "interpolation.png")
         save_png(written[-1], draw_interpolation(generator, latent, ids, _STEPS.value))
     if _CLASSES.value or not _INTERPOLATE.value:
-        ids = _class_ids("classes", _CLASSES.value, names) or list(range(min(10, len(names))))
+        ids = class_ids("classes", _CLASSES.value, names) or list(range(min(10, len(names))))
         count = _COUNT.value
         labels = np.resize(np.asarray(ids, np.int32), count)
         latents = draw_latents(count, generator.latent_dim, _SEED.value, _TRUNCATION.value)

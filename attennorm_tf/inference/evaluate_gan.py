@@ -100,7 +100,7 @@ def evaluate_gan(
         subject: what results say about who made the images: "name", for tables, and any JSON values.
         strategy: where to compute; None: the default device.
         progress: told how many images were scored since it was last told; `num_to_score` of them come.
-        save_to: folder for PNG files of the samples of all classes, `class<k>/<number>.png`; None: they are not kept.
+        save_to: folder for PNG files of the samples of all classes, `<number>-class<k>.png`; None: they are not kept.
 
     Returns:
         Scores, protocol, warnings.
@@ -159,6 +159,8 @@ def evaluate_gan(
     who = dict(subject or {"name": "generator" if isinstance(images, GeneratedImages) else images.name})
     if not isinstance(images, GeneratedImages):
         who["images"] = facts
+    if "intra_fid" in scores and images.class_names is not None:
+        who["class_names"] = {label: images.class_names[int(label)] for label in scores["intra_fid"]}
     result = {
         "kind": KIND,
         "format": FORMAT,
@@ -270,9 +272,10 @@ def _software() -> dict[str, Any]:
 
 
 def _save(folder: Path, batch: ImageBatch, first: int) -> None:
+    """In one folder, in order: a score of the folder is that of the samples."""
     for index, image in enumerate(batch.images):
-        inner = "" if batch.labels is None else f"class{batch.labels[index]}"
-        save_png(folder / inner / f"{first + index:06d}.png", image)
+        suffix = "" if batch.labels is None else f"-class{batch.labels[index]}"
+        save_png(folder / f"{first + index:06d}{suffix}.png", image)
 
 
 def _sheet(pixels: np.ndarray) -> np.ndarray:

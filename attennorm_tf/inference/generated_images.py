@@ -35,11 +35,13 @@ class GeneratedImages:
         bn_mode: "moving", "batch" or "standing", see `EvaluationGenerator`.
         standing_batches: batches behind the standing statistics, at least 1.
         average: whether the weights are a moving average; only recorded.
+        class_names: one per class, or None.
 
     Attributes:
         resolution: R.
         channels: 1 or 3.
         num_classes: K.
+        class_names: as given.
 
     Raises:
         ValueError: an argument out of range.
@@ -55,6 +57,7 @@ class GeneratedImages:
         bn_mode: str = "moving",
         standing_batches: int = DEFAULT_STANDING_BATCHES,
         average: bool = False,
+        class_names: Sequence[str] | None = None,
     ):
         if bn_mode not in BN_MODES:
             raise ValueError(f"bn_mode must be one of {', '.join(map(repr, BN_MODES))}; got {bn_mode!r}.")
@@ -70,6 +73,7 @@ class GeneratedImages:
         self.resolution = generator.resolution
         self.channels = generator.channels
         self.num_classes = generator.num_classes
+        self.class_names = None if class_names is None else tuple(class_names)
         self._generator = generator
         self._seed = seed
         self._truncation = truncation
