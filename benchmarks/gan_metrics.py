@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -170,7 +171,7 @@ def measured_apart(name: str, count: int, size: int) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def run(names: list[str], count: int, size: int, quick: bool) -> dict[str, Any]:
+def run(names: list[str], count: int, size: int) -> dict[str, Any]:
     """All measurements."""
     import numpy as np
 
@@ -179,7 +180,7 @@ def run(names: list[str], count: int, size: int, quick: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "load_before": os.getloadavg(),
-        "quick": quick,
+        "command": shlex.join(["python", "-m", "benchmarks.gan_metrics", *sys.argv[1:]]),
         "count": count,
         "size": size,
         "classes": CLASSES,
@@ -196,8 +197,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"{results['count']} examples of {results['size']} features on each side, logits of {results['classes']} "
         f"classes, intra-class distances of {results['intra_classes']} classes. NumPy {results['numpy']}, Python "
         f"{results['python']}, {results['cores']} CPU cores; load average {results['load_before'][0]:.1f} before, "
-        f"{results['load_after'][0]:.1f} after. Command: `python -m benchmarks.gan_metrics"
-        f"{' --quick' if results['quick'] else ''}`",
+        f"{results['load_after'][0]:.1f} after. Command: "
+        f"`{results['command']}`",
         "",
         "Seconds by the clock (of all cores together).",
         "",
@@ -231,7 +232,7 @@ def main(argv: list[str]) -> None:
     if unknown:
         raise app.UsageError(f"--metrics must be of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
     count, size = (3000, 64) if FLAGS.quick else (FLAGS.count, FLAGS.size)
-    results = run(FLAGS.metrics or list(DEFAULT_NAMES), count, size, FLAGS.quick)
+    results = run(FLAGS.metrics or list(DEFAULT_NAMES), count, size)
     folder = Path(FLAGS.output)
     folder.mkdir(parents=True, exist_ok=True)
     table = markdown(results)

@@ -34,7 +34,8 @@ class KernelDistance(BankMetric):
     class, as a reference read from class folders is, compare different classes. With `shuffle_seed=None` the order is
     kept and the result TF-GAN's.
 
-    Memory: the bank, and 40 MiB more while a block of 1024 is compared at d = 2048.
+    Memory: bank and reference, and 65 MiB more while blocks of 1024 are compared at d = 2048. Time: 22 s for 50,000
+    examples against as many, on two cores with other work.
 
     Args:
         reference: (m, d), m at least 2, float32 or float64, which is not copied; or a bank.

@@ -35,8 +35,8 @@ class PrecisionRecall(BankMetric):
     a squared distance below its rounding error of d 2.2e-16 (|x|^2 + |y|^2) counts as 0, so that equal examples have
     distance 0.
 
-    Time: 4 (n^2 / 2 + m n + m^2 / 2) d operations and as many distances compared; the reference's own half is kept for
-    later results. Memory: the bank, and two pages in float64 with the distances between them.
+    Time: (n + m)^2 d operations, 30 s of one core at n = m = 10,000 and d = 2048; what concerns the reference alone is
+    kept for later results. Memory: the bank, and two pages in float64 with the distances between them.
 
     Args:
         reference: (m, d), m above both numbers of neighbours, float32 or float64, which is not copied; or a bank.
