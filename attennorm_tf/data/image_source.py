@@ -85,7 +85,8 @@ class ImageSource(abc.ABC):
     def content_hash(self) -> str:
         """SHA-256 over the name, the label and the stored bytes of every image, in order.
 
-        The first call reads every image's bytes once (50,000 JPEG files of 32x32 take seconds); nothing is decoded.
+        The first call reads every image's bytes once (50,000 JPEG files of 32x32: 10 s on two busy cores); nothing is
+        decoded.
         """
         return self._scanned().content_hash
 
