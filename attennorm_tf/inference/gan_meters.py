@@ -23,6 +23,7 @@ from attennorm_tf.metrics import (
 METRICS = ("fid", "is", "kid", "pr", "intra_fid")
 DEFAULT_METRICS = ("fid", "is", "kid", "pr")
 FEWEST_SAMPLES = {"fid": 2, "is": 2, "kid": 2, "pr": 6, "intra_fid": 2}
+_SHUFFLE_SEED = 0  # classes come in turn, or sorted in folders: splits and blocks are drawn at random
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +91,9 @@ class GanMeters:
             moments = {label: reference.class_moments[label] for label in self.classes}
             self.by_name["intra_fid"] = IntraFrechetDistance(moments)
         if "is" in chosen:
-            self.by_name["is"] = InceptionScore(options.splits)
+            self.by_name["is"] = InceptionScore(options.splits, shuffle_seed=_SHUFFLE_SEED)
         if "kid" in chosen:
-            self.by_name["kid"] = KernelDistance(reference.features, bank=self._bank)
+            self.by_name["kid"] = KernelDistance(reference.features, shuffle_seed=_SHUFFLE_SEED, bank=self._bank)
         if "pr" in chosen:
             self.by_name["pr"] = PrecisionRecall(reference.features, bank=self._bank)
 
@@ -128,6 +129,7 @@ class GanMeters:
             elif name == "intra_fid":
                 scores["intra_fid_mean"] = value.mean
                 scores["intra_fid"] = {str(label): distance for label, distance in value.per_class.items()}
+                scores["intra_fid_skipped"] = {str(label): reason for label, reason in value.skipped.items()}
             elif name == "is":
                 scores.update(inception_score=value.mean, inception_score_std=value.std)
             elif name == "kid":

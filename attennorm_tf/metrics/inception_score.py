@@ -30,13 +30,13 @@ class InceptionScore(StreamingMetric):
     Logits are kept as they come, since which examples make a split depends on how many there will be: 4 n K bytes
     (192 MiB for 50,000 examples of 1008 classes, 222 MiB while their score is computed, in a second).
 
-    Two deviations from the original code: softmax and sums are float64 and stable for any finite logits, and
-    the examples are shuffled by a seed before they are split into consecutive parts, because in examples sorted by
-    class every part would lack classes. `shuffle_seed=None` keeps the order.
+    A deviation from the original code: softmax and sums are float64 and stable for any finite logits. Splits are
+    consecutive parts, as there; with a `shuffle_seed` of parts drawn at random, because in examples sorted by class
+    every part would lack classes.
 
     Args:
         splits: parts that are scored separately; more than there are examples: as many as there are.
-        shuffle_seed: of the order, or None.
+        shuffle_seed: of the order; None: as the examples came.
 
     Raises:
         ValueError: splits below 1.
@@ -48,7 +48,7 @@ class InceptionScore(StreamingMetric):
         4.0
     """
 
-    def __init__(self, splits: int = 10, *, shuffle_seed: int | None = 0) -> None:
+    def __init__(self, splits: int = 10, *, shuffle_seed: int | None = None) -> None:
         super().__init__()
         if splits < 1:
             raise ValueError(f"splits must be at least 1, got {splits}.")
