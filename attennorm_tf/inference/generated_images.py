@@ -176,10 +176,8 @@ def draw_labels(first_row: int, count: int, classes: Sequence[int], seed: int) -
         raise ValueError("classes must name one or more classes, got none.")
     size = len(classes)
     rounds = range(first_row // size, (first_row + count - 1) // size + 1) if count else range(0)
-    labels = [
-        np.random.Generator(np.random.Philox(key=[seed, _LABEL_KEYS + number])).permutation(np.asarray(classes))
-        for number in rounds
-    ]
+    keys = [np.array([seed, _LABEL_KEYS + number], np.uint64) for number in rounds]  # a list of these becomes floats
+    labels = [np.random.Generator(np.random.Philox(key=key)).permutation(np.asarray(classes)) for key in keys]
     skipped = first_row % size
     return np.concatenate([np.zeros(0, np.int32), *labels])[skipped : skipped + count].astype(np.int32)
 
