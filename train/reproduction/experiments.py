@@ -52,8 +52,8 @@ def paper_config(experiment: str) -> Any:
 def gan_config(experiment: str, options: Options) -> GanConfig:
     """A row of tables 1, 2 and 4.
 
-    "small": 32x32, an eighth of the paper's parameters or less (width 0.25), batch 64, 4000 steps, everything else as
-    in the paper. "smoke": the embedded digits at 16x16, 20 steps.
+    "small": 32x32, a quarter of the paper's width, batch 64, 4000 steps, everything else as in the paper. "smoke": the
+    embedded digits at 16x16, 20 steps.
     """
     config: GanConfig = paper_config(experiment)
     if options.scale == "small":

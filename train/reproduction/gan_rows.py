@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 from tqdm import tqdm
 
 from attennorm_tf.config import GanConfig
@@ -112,6 +113,7 @@ class GanTable:
             outcome = GanRun(config, folder).train()
             if outcome.stopped_by is not None:
                 raise StoppedError(outcome.stopped_by, experiment, outcome.step)
+            keras.backend.clear_session()  # also collects the networks and graphs of this row
             print(f"{experiment}: evaluation", flush=True)
             (evaluation / "request.json").unlink(missing_ok=True)
             score(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from tensorflow import keras
 from tqdm import tqdm
 
 from attennorm_tf.config import InpaintingConfig
@@ -60,6 +61,8 @@ class InpaintingTable:
                 outcome = run.train()
                 if outcome.stopped_by is not None:
                     raise StoppedError(outcome.stopped_by, row.experiment, outcome.step)
+                del run
+                keras.backend.clear_session()  # also collects the networks and graphs of this row
             print("evaluation", flush=True)
             kept.unlink(missing_ok=True)
             self._evaluate(wanted)
