@@ -43,7 +43,7 @@ def evaluation_table(result: dict[str, Any]) -> str:
     """At most 80 columns: who and how, the scores, every warning."""
     lines = [line for text in _heading(result) for line in textwrap.wrap(text, _WIDTH)]
     rows = list(_rows(result))
-    left = min(max(len(name) for name, _ in rows), 60)
+    left = min(max(len(name) for name, _ in rows), _WIDTH - 2 - max(len(value) for _, value in rows))
     lines += ["", *(f"{_cut(name, left):<{left}}  {value}" for name, value in rows)]
     if result["warnings"]:
         lines += ["", "warnings"]
