@@ -1,6 +1,6 @@
 """attennorm-evaluate-gan: FID, intra-FID, Inception Score, KID, precision and recall of a checkpoint or of any images.
 
-    attennorm-evaluate-gan --checkpoint=runs/digits --num_samples=2000 --output=evaluation
+    attennorm-evaluate-gan --checkpoint=runs/digits --num_samples=2000
     attennorm-evaluate-gan --checkpoint=runs/imagenet --data=tfds:imagenet2012 --num_samples=50000 --output=evaluation
     attennorm-evaluate-gan --fake_dir=theirs --real_dir=photos --extractor=tfgan_inception:inception --output=evaluation
 
@@ -31,6 +31,7 @@ from attennorm_tf.inference.evaluate_gan import DEFAULT_METRICS, METRICS, Evalua
 from attennorm_tf.inference.generated_images import DEFAULT_STANDING_BATCHES
 from attennorm_tf.metrics import reference_statistics
 from attennorm_tf.training import CheckpointError, make_strategy
+from attennorm_tf.training.checkpointing import find_checkpoint
 from attennorm_tf.training.strategy import STRATEGIES
 
 _DEFAULT_SAMPLES = 50_000
@@ -49,7 +50,8 @@ _FAKE_DIR = flags.DEFINE_string(
 _DATA = flags.DEFINE_string(
     "data",
     None,
-    "real images: digits, image_folder or tfds:<name> (default: what the checkpoint was trained on)",
+    "real images: digits, image_folder, tfds:<name> or the folder of an image_folder (default: what the checkpoint was "
+    "trained on)",
     flag_values=_FLAGS,
 )
 _DATA_ROOT = flags.DEFINE_string(
@@ -74,7 +76,11 @@ _SKIP_CORRUPT = flags.DEFINE_bool(
     flag_values=_FLAGS,
 )
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "folder for the results; made if it is not there", required=True, flag_values=_FLAGS
+    "output",
+    None,
+    "folder for the results; made if it is not there (default: evaluation in the checkpoint's work directory, or for "
+    "--fake_dir in the current one)",
+    flag_values=_FLAGS,
 )
 _NAME = flags.DEFINE_string("name", None, "what to call it in tables (default: the experiment's)", flag_values=_FLAGS)
 _METRICS = flags.DEFINE_list(
@@ -151,7 +157,7 @@ _OF_FOLDERS = ("resolution",)
 def run() -> int:
     """Evaluates as the flags say."""
     _check_flags()
-    output = Path(_OUTPUT.value)
+    output = _output()
     for path, taken in ((output, output.exists() and not output.is_dir()),
                         (output / "images", _SAVE_IMAGES.value and (output / "images").exists())):  # fmt: skip
         if taken:
@@ -240,6 +246,17 @@ def _check_flags() -> None:
     EvaluationOptions(metrics, samples_per_class=_SAMPLES_PER_CLASS.value)
     if _CLASSES.value and "intra_fid" not in metrics:
         raise ValueError("--classes: for the metric intra_fid, which is not asked for.")
+
+
+def _output() -> Path:
+    """The folder of the results."""
+    if _OUTPUT.value is not None:
+        return Path(_OUTPUT.value)
+    if _CHECKPOINT.value is None:
+        return Path("evaluation")
+    checkpoint = find_checkpoint(_CHECKPOINT.value)
+    folder = checkpoint.parent
+    return (folder.parent if folder.name == "checkpoints" else folder) / "evaluation"
 
 
 def _subject() -> Subject:

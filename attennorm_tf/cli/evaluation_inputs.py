@@ -10,7 +10,14 @@ from typing import Any, Callable, NamedTuple
 import tensorflow as tf
 from tqdm import tqdm
 
-from attennorm_tf.data import ImageSource, LabeledImages, dataset_source, folder_source, load_dataset
+from attennorm_tf.data import (
+    ImageSource,
+    LabeledImages,
+    dataset_names,
+    dataset_source,
+    folder_source,
+    load_dataset,
+)
 from attennorm_tf.data.image_decoding import UnreadableImageError, image_size
 from attennorm_tf.data.image_files import list_image_files, read_file
 from attennorm_tf.inference import LoadedGenerator
@@ -90,8 +97,12 @@ def real_images(
     """The real images that the flags name, or those that the checkpoint was trained on.
 
     Raises:
-        ValueError: labels are wanted, and the classes are not the checkpoint's.
+        ValueError: labels are wanted, and the classes are not the checkpoint's; a folder is named twice.
     """
+    if data is not None and data not in dataset_names() and os.path.isdir(data):
+        if root is not None:
+            raise ValueError(f"--data_root: the folder is --data={data} itself; leave one out.")
+        data, root = "image_folder", data
     names = subject.loaded.class_names if subject.loaded is not None else None
     if real_dir is not None:
         if not os.path.isdir(real_dir):

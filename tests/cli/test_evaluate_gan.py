@@ -210,3 +210,23 @@ def test_class_ids_by_name_and_number():
     assert class_ids("classes", ["b", "0", "2"], ["a", "b", "2"]) == [1, 0, 2]
     with pytest.raises(ValueError, match=r"--classes: '3' is neither an id in \[0, 3\) nor one of a, b, 2"):
         class_ids("classes", ["3"], ["a", "b", "2"])
+
+
+def test_results_lie_with_the_run_and_data_may_be_a_folder(place, tmp_path, tiny, monkeypatch):
+    shutil.copytree(place / "run", tmp_path / "run")
+    real = place / "real"
+    checkpoint, data, samples = f"--checkpoint={tmp_path / 'run'}", f"--data={real}", "--num_samples=12"
+    named = evaluate(tmp_path / "out", checkpoint, "--data=image_folder", f"--data_root={real}", samples)
+    for name in command._FLAGS:
+        command._FLAGS[name].unparse()
+    command._FLAGS(["command", checkpoint, data, samples, "--cache_dir="])
+    assert command.run() == 0
+    assert json.loads((tmp_path / "run" / "evaluation" / "results.json").read_text()) == named
+    with pytest.raises(ValueError, match="--data_root: the folder is --data="):
+        evaluate(tmp_path / "out", checkpoint, data, samples, f"--data_root={real}")
+    monkeypatch.chdir(tmp_path)
+    for name in command._FLAGS:
+        command._FLAGS[name].unparse()
+    command._FLAGS(["command", f"--fake_dir={place / 'fake'}", f"--real_dir={real}", "--cache_dir="])
+    assert command.run() == 0
+    assert (tmp_path / "evaluation" / "table.md").exists()
