@@ -1,6 +1,6 @@
 """A table of the paper: its experiments trained and measured, the numbers beside the paper's.
 
-    python -m train.reproduce --table=4 --scale=smoke --workdir=runs/smoke
+    python -m train.reproduce --table=4 --scale=smoke
     python -m train.reproduce --table=1 --scale=small --workdir=runs/small --data=image_folder --data_root=cifar10
     python -m train.reproduce --table=1 --scale=full --workdir=runs/full --data_root=path/to/tensorflow_datasets
 
@@ -29,7 +29,9 @@ from train.reproduction.tables import chosen_rows, reproduce
 
 _TABLE = flags.DEFINE_enum("table", None, [str(number) for number in PAPER_TABLES], "of the paper", required=True)
 _SCALE = flags.DEFINE_enum("scale", "smoke", SCALES, "how large everything is")
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder for this scale's runs and tables", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder for this scale's runs and tables (default: runs/reproduce-<scale>)"
+)
 _ROWS = flags.DEFINE_list("rows", [], "experiments of the table to do, e.g. sngan,attennorm (default: all)")
 _DATA = flags.DEFINE_string("data", None, "image_folder or tfds:<name> in place of the scale's own data set")
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "folder of the data set; for table 3, of photographs")
@@ -44,7 +46,7 @@ def main() -> int:
     """Reproduces as the flags say."""
     table = PAPER_TABLES[int(_TABLE.value)]
     options = Options(
-        _SCALE.value, Path(_WORKDIR.value), _DATA.value, _DATA_ROOT.value, _EXTRACTOR.value, _MAX_STEPS.value,
+        _SCALE.value, Path(_WORKDIR.value or f"runs/reproduce-{_SCALE.value}"), _DATA.value, _DATA_ROOT.value, _EXTRACTOR.value, _MAX_STEPS.value,
         _BATCH_SIZE.value, _NUM_SAMPLES.value, _SEED.value,
     )  # fmt: skip
     try:
