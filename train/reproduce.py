@@ -45,9 +45,10 @@ _SEED = flags.DEFINE_integer("seed", 0, "of training and samples", lower_bound=0
 def main() -> int:
     """Reproduces as the flags say."""
     table = PAPER_TABLES[int(_TABLE.value)]
+    workdir = Path(_WORKDIR.value or f"runs/reproduce-{_SCALE.value}")
     options = Options(
-        _SCALE.value, Path(_WORKDIR.value or f"runs/reproduce-{_SCALE.value}"), _DATA.value, _DATA_ROOT.value, _EXTRACTOR.value, _MAX_STEPS.value,
-        _BATCH_SIZE.value, _NUM_SAMPLES.value, _SEED.value,
+        _SCALE.value, workdir, _DATA.value, _DATA_ROOT.value, _EXTRACTOR.value, _MAX_STEPS.value, _BATCH_SIZE.value,
+        _NUM_SAMPLES.value, _SEED.value,
     )  # fmt: skip
     try:
         measured, files = reproduce(table, chosen_rows(table, _ROWS.value), options)
