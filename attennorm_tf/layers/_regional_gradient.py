@@ -133,7 +133,7 @@ def moments(
     if statistics == "weighted":
         g = pixel_mean(features, total)
         return weighted_moments(features - g, layout, g, sums, epsilon, total)[0]
-    centred = centre(features, layout, total)
+    centred = centre(features, layout, total, branch=False)
     return algorithm1_moments(centred.first, centred.second, centred.pivot, sums, epsilon)
 
 

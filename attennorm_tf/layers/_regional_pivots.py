@@ -34,10 +34,18 @@ def pixel_mean(maps: tf.Tensor, total: Total = tf.identity) -> tf.Tensor:
     return tf.stop_gradient(summed / total(tf.cast(pixels, maps.dtype)))
 
 
-def centre(features: tf.Tensor, layout: tf.Tensor, total: Total = tf.identity) -> Centred:
+def centre(features: tf.Tensor, layout: tf.Tensor, total: Total = tf.identity, branch: bool = True) -> Centred:
     """Centres channels that are far from 0, leaves the others; bit by bit the same whatever the other images hold.
 
     The pixels are summed by one more column of the products with the layout, which reads the map once for both.
+
+    Args:
+        features: (b, p, c).
+        layout: (b, p, n).
+        total: adds up what several replicas hold.
+        branch: whether the work is left out where no channel is far. False where TensorFlow is to derive the gradient:
+            its memory optimizer gives the sums inside a branch's gradient temporary variables of one name, which clash
+            when a network is called twice in a step (AlreadyExistsError).
     """
     ones = tf.ones_like(layout[..., :1])
     layout_one = tf.concat([layout, ones], axis=2)
@@ -64,7 +72,10 @@ def centre(features: tf.Tensor, layout: tf.Tensor, total: Total = tf.identity) -
         return (y, w, *products(y, w))
 
     any_far = tf.reduce_any(far)
-    y, w, first, second = where_needed(any_far, about_pivot, lambda: (features, squares, first, second))
+    if branch:
+        y, w, first, second = where_needed(any_far, about_pivot, lambda: (features, squares, first, second))
+    else:
+        y, w, first, second = about_pivot()
     return Centred(pivot, y, w, total(first[:, :-1]), total(second[:, :-1]), any_far)
 
 
