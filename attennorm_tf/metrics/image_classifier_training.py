@@ -50,8 +50,9 @@ def train_image_classifier(
 
     Returns:
         The classifier, with its accuracy. On CIFAR-10 (JPEG files, 32x32, these defaults) it is 86.5% on the 10,000
-        held-out images, 87.5% averaged over an image and its mirror image. That took 16 minutes on two cores that other
-        programs kept busy as well (3.5 programs to a core); with less beside it an epoch took 61 to 71 s.
+        held-out images, 87.5% averaged over an image and its mirror image, after less than 10 minutes on two cores
+        (`attennorm-evaluate-gan --fake_dir=cifar10/test --data=cifar10 --extractor=classifier:cifar10_classifier`, 11
+        minutes in all).
 
     Raises:
         ValueError: an argument out of range, test images of other classes or channels, fewer images than a batch, an
