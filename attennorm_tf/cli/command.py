@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 import tensorflow as tf
-from absl import app
+from absl import app, flags
 
 
 def run_command(
@@ -61,6 +61,19 @@ def run_command(
             return 1
 
     app.run(guarded, flags_parser=parse)
+
+
+def show_in_help(text: str | None, own_flags: flags.FlagValues) -> None:
+    """Makes `--help` show a command's text and flags, and has its flags parsed with all others.
+
+    absl shows those of the running script, which for an installed command is a stub elsewhere. A command keeps its
+    flags by itself, since two with flags of the same name may be imported in one process.
+    """
+    sys.modules["__main__"].__doc__ = text
+    flags.FLAGS.append_flag_values(own_flags)
+    own_flags.mark_as_parsed()  # by way of flags.FLAGS, which run_command parses
+    for name in own_flags:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], own_flags[name])
 
 
 def class_ids(flag: str, values: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -11,14 +11,13 @@ one carries a letter, and a footnote says exactly what differs; with `--strict` 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags
 
-from attennorm_tf.cli.command import run_command
+from attennorm_tf.cli.command import run_command, show_in_help
 from attennorm_tf.inference.compare_results import Comparison
 from attennorm_tf.inference.gan_protocol import load_result
 from attennorm_tf.training.run_directory import write_text
@@ -60,12 +59,7 @@ def run(paths: list[str]) -> int:
 
 def main() -> None:
     """Entry point of the console command."""
-    # --help shows text and flags of the running script, which for an installed command is a stub elsewhere.
-    sys.modules["__main__"].__doc__ = __doc__
-    flags.FLAGS.append_flag_values(_FLAGS)
-    _FLAGS.mark_as_parsed()  # by way of flags.FLAGS, which run_command parses
-    for name in _FLAGS:
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], _FLAGS[name])
+    show_in_help(__doc__, _FLAGS)
     run_command(run, takes_arguments=True)
 
 

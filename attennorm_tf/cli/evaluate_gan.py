@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import class_ids, run_command
+from attennorm_tf.cli.command import class_ids, run_command, show_in_help
 from attennorm_tf.cli.evaluation_inputs import Subject, default_cache, folder_subject, open_extractor, real_images
 from attennorm_tf.inference import GeneratedImages, load_generator
 from attennorm_tf.inference.batch_norm_modes import BN_MODES
@@ -282,12 +281,7 @@ def _subject() -> Subject:
 
 def main() -> None:
     """Entry point of the console command."""
-    # --help shows text and flags of the running script, which for an installed command is a stub elsewhere.
-    sys.modules["__main__"].__doc__ = __doc__
-    flags.FLAGS.append_flag_values(_FLAGS)
-    _FLAGS.mark_as_parsed()  # by way of flags.FLAGS, which run_command parses
-    for name in _FLAGS:
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], _FLAGS[name])
+    show_in_help(__doc__, _FLAGS)
     # What the metrics warn of stands under the table.
     logging.getLogger("attennorm_tf.metrics.streaming_metric").setLevel(logging.ERROR)
     logging.getLogger("attennorm_tf.metrics.feature_moments").setLevel(logging.ERROR)

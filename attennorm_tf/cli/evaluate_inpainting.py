@@ -14,7 +14,6 @@ that are called as the images, up to the extension. Writes `results.json` (with 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import run_command
+from attennorm_tf.cli.command import run_command, show_in_help
 from attennorm_tf.config.inpainting import MASK_KINDS, MaskConfig
 from attennorm_tf.data.image_decoding import DEFAULT_MAX_PIXELS
 from attennorm_tf.data.masks import MaskSource, make_masks
@@ -229,12 +228,7 @@ def _masks(resolution: int | None) -> SeededMasks | MatchedFiles:
 
 def main() -> None:
     """Entry point of the console command."""
-    # --help shows text and flags of the running script, which for an installed command is a stub elsewhere.
-    sys.modules["__main__"].__doc__ = __doc__
-    flags.FLAGS.append_flag_values(_FLAGS)
-    _FLAGS.mark_as_parsed()  # by way of flags.FLAGS, which run_command parses
-    for name in _FLAGS:
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], _FLAGS[name])
+    show_in_help(__doc__, _FLAGS)
     run_command(run, (CheckpointError,))
 
 

@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import run_command
+from attennorm_tf.cli.command import run_command, show_in_help
 from attennorm_tf.data.image_decoding import DEFAULT_MAX_PIXELS
 from attennorm_tf.data.photo_files import output_format
 from attennorm_tf.inference.inpaint import DEFAULT_TILE, SCALES
@@ -110,12 +110,7 @@ def _jobs() -> list[Job]:
 
 def main() -> None:
     """Entry point of the console command."""
-    # --help shows text and flags of the running script, which for an installed command is a stub elsewhere.
-    sys.modules["__main__"].__doc__ = __doc__
-    flags.FLAGS.append_flag_values(_FLAGS)
-    _FLAGS.mark_as_parsed()  # by way of flags.FLAGS, which run_command parses
-    for name in _FLAGS:
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], _FLAGS[name])
+    show_in_help(__doc__, _FLAGS)
     run_command(run, (CheckpointError,))
 
 

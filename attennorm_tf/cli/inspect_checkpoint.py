@@ -13,7 +13,6 @@ generates, an inpainting network on photographs with holes as in its training. `
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import run_command
+from attennorm_tf.cli.command import run_command, show_in_help
 from attennorm_tf.inference.inspect_checkpoint import inspect_checkpoint, inspection_json, inspection_text
 from attennorm_tf.training import CheckpointError
 from attennorm_tf.training.run_directory import write_text
@@ -88,12 +87,7 @@ def run() -> int:
 
 def main() -> None:
     """Entry point of the console command."""
-    # --help shows text and flags of the running script, which for an installed command is a stub elsewhere.
-    sys.modules["__main__"].__doc__ = __doc__
-    flags.FLAGS.append_flag_values(_FLAGS)
-    _FLAGS.mark_as_parsed()  # by way of flags.FLAGS, which run_command parses
-    for name in _FLAGS:
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], _FLAGS[name])
+    show_in_help(__doc__, _FLAGS)
     run_command(run, (CheckpointError,))
 
 
