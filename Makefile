@@ -37,9 +37,9 @@ $(1)/bin/python -m pip install $(PIP_FLAGS) --require-hashes --no-build-isolatio
 endef
 install_package = $(1)/bin/python -m pip install $(PIP_FLAGS) --no-deps --no-index --no-build-isolation -e .
 
-# $(call run_pytest,ENVIRONMENT,NAME,MARK EXPRESSION)
+# $(call run_pytest,ENVIRONMENT,NAME,MARK EXPRESSION): a file's tests go to one process, which sets up what they share once.
 run_pytest = $(1)/bin/python -m pytest -m $(3) --durations=10 --junitxml=.test-results/$(2).xml \
-	$(if $(filter-out 0 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadgroup) $(TEST_FLAGS)
+	$(if $(filter-out 0 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder) $(TEST_FLAGS)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -29,6 +29,13 @@ assert attennorm_tf.__version__ == version("attennorm_tf")
 print("works")
 """
 
+LOAD_THE_COMMANDS = """
+from importlib.metadata import distribution
+commands = [entry for entry in distribution("attennorm_tf").entry_points if entry.group == "console_scripts"]
+assert all(callable(entry.load()) for entry in commands)
+print(*sorted(entry.name for entry in commands))
+"""
+
 
 def run(*command: object, cwd: Path) -> str:
     done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
@@ -89,10 +96,11 @@ def test_installed_layer_works(installed, tmp_path):
 
 @pytest.mark.slow
 def test_console_commands_start(installed, tmp_path):
-    commands = [path for path in installed.iterdir() if path.name.startswith("attennorm-")]
-    assert commands
-    for command in commands:
-        # absl answers --help on standard output and with exit status 1.
-        done = subprocess.run([str(command), "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode in (0, 1), done.stderr
-        assert re.findall(r"^ +--", done.stdout, flags=re.MULTILINE), f"{command.name} --help names no flag"
+    commands = sorted(path for path in installed.iterdir() if path.name.startswith("attennorm-"))
+    loaded = run(installed / "python", "-c", LOAD_THE_COMMANDS, cwd=tmp_path).split()
+    assert loaded == [path.name for path in commands]
+    assert len(loaded) > 3
+    # absl answers --help on standard output and with exit status 1.
+    done = subprocess.run([str(commands[0]), "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    assert re.findall(r"^ +--", done.stdout, flags=re.MULTILINE), f"{commands[0].name} --help names no flag"

@@ -28,9 +28,6 @@ TINY = (
     "--config.evaluation.num_samples=20",
 )
 
-# One process of a parallel test run trains what these tests look at.
-FINISHED = pytest.mark.xdist_group("finished run")
-
 
 def command(module: str, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -63,7 +60,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.mark.slow
-@FINISHED
 def test_a_run_leaves_what_it_says(finished: tuple[Path, str]) -> None:
     workdir, said = finished
     for name in ("samples.png", "layouts.png", "interpolation.png", "curves.png", "metrics.jsonl", "report.json"):
@@ -88,7 +84,6 @@ def test_a_run_leaves_what_it_says(finished: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-@FINISHED
 def test_the_saved_model_loads_without_the_package(finished: tuple[Path, str], tmp_path: Path) -> None:
     """In a process where importing attennorm_tf fails; the images are those of the checkpoint's average."""
     from attennorm_tf.inference import draw_latents, load_generator
@@ -124,7 +119,6 @@ def test_the_saved_model_loads_without_the_package(finished: tuple[Path, str], t
 
 
 @pytest.mark.slow
-@FINISHED
 def test_sampling(finished: tuple[Path, str], tmp_path: Path) -> None:
     done = command(
         "attennorm_tf.cli.sample", f"--checkpoint={finished[0]}", "--classes=3,7", "--count=6", "--interpolate=1,7",
@@ -153,7 +147,6 @@ def test_sampling(finished: tuple[Path, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@FINISHED
 def test_another_experiment_is_refused_with_the_difference(finished: tuple[Path, str]) -> None:
     before = sorted(path.name for path in (finished[0] / "checkpoints").iterdir())
     done = train(finished[0], *TINY, "--config.model.width=0.25", "--config.training.seed=1")

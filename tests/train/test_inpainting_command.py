@@ -35,9 +35,6 @@ TINY = (
     "--config.logging.checkpoint_every_steps=2",
 )
 
-# One process of a parallel test run trains what these tests look at.
-FINISHED = pytest.mark.xdist_group("finished inpainting run")
-
 
 def train(workdir: Path, *arguments: str) -> subprocess.CompletedProcess:
     config = "--config=train/configs/inpainting_photographs.py"
@@ -66,7 +63,6 @@ def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 @pytest.mark.slow
-@FINISHED
 def test_a_run_leaves_what_it_says(finished: tuple[Path, str]) -> None:
     workdir, said = finished
     for name in ("inpainted.png", "layouts.png", "curves.png"):
@@ -86,7 +82,6 @@ def test_a_run_leaves_what_it_says(finished: tuple[Path, str]) -> None:
     assert report["validation_photographs"] == held_out
 
 
-@FINISHED
 def test_another_experiment_is_refused(finished: tuple[Path, str]) -> None:
     run = RunDirectory(finished[0], tensorboard=False)
     config = InpaintingConfig.from_json((finished[0] / "config.json").read_text())

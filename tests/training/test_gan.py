@@ -247,8 +247,8 @@ def test_scalars_name_the_network_and_are_finite() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", ["attennorm", "attennorm_bn"])
-def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path: Path, preset: str) -> None:
+def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
+    preset = "attennorm_bn"  # has all kinds of state: moving averages within attentive normalization too
     whole = train(tmp_path / "whole", config(preset, steps=6))
     train(tmp_path / "parts", config(preset, steps=2))
     parts = train(tmp_path / "parts", config(preset, steps=6))
