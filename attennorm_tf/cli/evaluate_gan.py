@@ -182,7 +182,9 @@ def run() -> int:
         metrics.remove("is")
         print(f"no Inception Score: {extractor.name} has no logits")
     names = source.class_names or ()
-    chosen = class_ids("classes", _CLASSES.value, names) if names else [int(value) for value in _CLASSES.value]
+    if _CLASSES.value and not names:
+        raise ValueError(f"--classes: {source.name} has no labels.")
+    chosen = class_ids("classes", _CLASSES.value, names)
     options = EvaluationOptions(metrics, _BATCH_SIZE.value, chosen, _SAMPLES_PER_CLASS.value, _SPLITS.value)
     wanted: Any = (chosen or None) if "intra_fid" in metrics and names else ()
     cache = default_cache() if _CACHE_DIR.value is None else _CACHE_DIR.value or None

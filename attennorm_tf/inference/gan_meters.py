@@ -23,7 +23,7 @@ from attennorm_tf.metrics import (
 METRICS = ("fid", "is", "kid", "pr", "intra_fid")
 DEFAULT_METRICS = ("fid", "is", "kid", "pr")
 FEWEST_SAMPLES = {"fid": 2, "is": 2, "kid": 2, "pr": 6, "intra_fid": 2}
-_SHUFFLE_SEED = 0  # classes come in turn, or sorted in folders: splits and blocks are drawn at random
+_SHUFFLE_SEED = 0  # folders may be sorted by class: splits and blocks are drawn at random
 
 
 @dataclasses.dataclass(frozen=True)

@@ -350,6 +350,21 @@ def test_moments_equal_a_numpy_loop(statistics, across_batch):
             np.testing.assert_allclose(variance[image, k, c], deviation.sum() / count, rtol=1e-10)
 
 
+def test_derived_gradient_of_moments_has_no_branch():
+    """TensorFlow's memory optimizer names temporary variables in a branch's gradient alike for two calls in a step."""
+
+    @tf.function
+    def gradient(features, layout):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            mean, variance = regional_moments(features, layout, across_batch=True)
+            total = tf.reduce_sum(mean) + tf.reduce_sum(variance)
+        return tape.gradient(total, features)
+
+    graph = gradient.get_concrete_function(*_inputs()).graph
+    assert not [operation.name for operation in graph.get_operations() if operation.type in ("If", "StatelessIf")]
+
+
 @pytest.mark.parametrize("statistics", STATISTICS)
 def test_applying_the_moments_is_regional_normalization(statistics):
     features, layout = _inputs()
