@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -117,7 +118,7 @@ def inspect_checkpoint(
     total = subject.images["count"]
     for start in range(0, total, batch_size):
         count = min(batch_size, total - start)
-        (shown, layouts), sums = watch_attention(layers, lambda: subject.run(start, count))  # noqa: B023  (called now)
+        (shown, layouts), sums = watch_attention(layers, functools.partial(subject.run, start, count))
         for name, part in sums.items():
             batches[name].append(part)
         if sheet is None and layouts is not None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attennorm_tf.config import ExperimentConfig, GanConfig, InpaintingConfig
+from attennorm_tf.config import GanConfig, InpaintingConfig
 from train.configs import inpainting_photographs
 
 SCALES = ("full", "small", "smoke")
 INCEPTION = "tfgan_inception"
 PAPER_SAMPLES = 50_000
 
-_Config = TypeVar("_Config", bound=ExperimentConfig)
+_Config = TypeVar("_Config", GanConfig, InpaintingConfig)
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def _set(section: Any, **fields: Any) -> None:
 
 
 def _finished(config: _Config, experiment: str, options: Options) -> _Config:
-    training: Any = config.training  # type: ignore[attr-defined]
-    config.name = experiment  # type: ignore[attr-defined]
+    training: Any = config.training
+    config.name = experiment
     training.seed = options.seed
     if options.max_steps is not None:
         training.steps = min(training.steps, options.max_steps)
