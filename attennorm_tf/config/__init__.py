@@ -18,17 +18,28 @@ from attennorm_tf.config.inpainting import (
     InpaintingTrainingConfig,
     MaskConfig,
 )
-from attennorm_tf.config.schema import ExperimentConfig, LoggingConfig, config_difference, field_names
+from attennorm_tf.config.schema import (
+    PRECISIONS,
+    STRATEGIES,
+    ExperimentConfig,
+    LoggingConfig,
+    LoopConfig,
+    config_difference,
+    field_names,
+)
 
 __all__ = [
     "ATTENNORM_STEPS",
     "GAN_PRESETS",
+    "PRECISIONS",
+    "STRATEGIES",
     "ExperimentConfig",
     "GanConfig",
     "InpaintingConfig",
     "InpaintingModelConfig",
     "InpaintingTrainingConfig",
     "LoggingConfig",
+    "LoopConfig",
     "MaskConfig",
     "ModelConfig",
     "TrainingConfig",

@@ -7,6 +7,7 @@ from typing import Any
 from attennorm_tf.config.schema import (
     ExperimentConfig,
     LoggingConfig,
+    LoopConfig,
     check,
     check_numbers,
     check_options,
@@ -80,10 +81,9 @@ class ModelConfig:
 
 
 @dataclass
-class TrainingConfig:
+class TrainingConfig(LoopConfig):
     """The optimisation."""
 
-    steps: int = 1_000_000  # generator steps
     batch_size: int = 256  # over all replicas
     discriminator_steps: int = 1  # per generator step
     generator_learning_rate: float = 1e-4
@@ -92,23 +92,15 @@ class TrainingConfig:
     beta_2: float = 0.999
     auxiliary_weight: float = 1.0  # of the auxiliary classifier's cross entropy in both losses, where there is one
     ema_decay: float = 0.999  # of the generator's moving average; 0: none
-    seed: int = 0
-    deterministic: bool = False  # bit-identical runs on the same machine, slower on GPUs
-    strategy: str = "auto"  # "auto", "one_device" or "mirrored"
-    steps_per_call: int = 20  # steps inside one compiled call
 
     def validate(self) -> None:
-        check_numbers(
-            "training", self, ("steps", "batch_size", "discriminator_steps", "steps_per_call"), "an int >= 1", 1
-        )
+        super().validate()
+        check_numbers("training", self, ("discriminator_steps",), "an int >= 1", 1)
         for name in ("generator_learning_rate", "discriminator_learning_rate"):
             check(f"training.{name}", getattr(self, name), "a number > 0", getattr(self, name) > 0)
         check_numbers("training", self, ("auxiliary_weight",), "a number >= 0", 0)
         for name in ("beta_1", "beta_2", "ema_decay"):
             check(f"training.{name}", getattr(self, name), "a number in [0, 1)", 0 <= getattr(self, name) < 1)
-        check("training.seed", self.seed, "an int in [0, 2^31)", 0 <= self.seed < 2**31)
-        check("training.strategy", self.strategy, "'auto', 'one_device' or 'mirrored'",
-               self.strategy in ("auto", "one_device", "mirrored"))  # fmt: skip
 
 
 @dataclass

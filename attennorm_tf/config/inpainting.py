@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: config_flags reads the types of the fields to parse the command line.
 from dataclasses import dataclass, field
 
-from attennorm_tf.config.schema import ExperimentConfig, LoggingConfig, check, check_numbers, check_options
+from attennorm_tf.config.schema import ExperimentConfig, LoggingConfig, LoopConfig, check, check_numbers, check_options
 
 MASK_KINDS = ("rectangle", "center", "free_form", "thin", "medium", "thick", "folder")
 
@@ -94,15 +94,14 @@ class InpaintingModelConfig:
 
 
 @dataclass
-class InpaintingTrainingConfig:
+class InpaintingTrainingConfig(LoopConfig):
     """The optimisation: phase one by the reconstruction loss alone, phase two with the discriminators (Eqs. 9, 10)."""
 
-    steps: int = 1_000_000  # generator steps, both phases
+    # `steps` counts the generator's, in both phases.
     phase_two_step: int = -1  # begins after this many steps; 0: no phase one; -1: when phase one stops improving
     validate_every_steps: int = 1000  # measure of phase one's progress, and logged
     validation_images: int = 64
     patience: int = 10  # validations without a new least error that end phase one, with phase_two_step=-1
-    batch_size: int = 16  # over all replicas
     discriminator_steps: int = 5  # per generator step, in phase two
     learning_rate: float = 1e-4  # of all networks
     decay_steps: int = 0  # the generator's learning rate falls over these by half a cosine; 0: it stays
@@ -116,14 +115,11 @@ class InpaintingTrainingConfig:
     gradient_penalty_weight: float = 10.0
     gradient_penalty_mask: bool = True  # only the gradient in the hole counts, as in DeepFill
     ema_decay: float = 0.0  # of the generator's moving average; 0: none
-    seed: int = 0
-    deterministic: bool = False  # bit-identical runs on the same machine, slower on GPUs
-    strategy: str = "auto"  # "auto", "one_device" or "mirrored"
-    steps_per_call: int = 20  # steps inside one compiled call
 
     def validate(self) -> None:
-        names = ("steps", "batch_size", "discriminator_steps", "steps_per_call", "validate_every_steps", "patience")
-        check_numbers("training", self, (*names, "validation_images"), "an int >= 1", 1)
+        super().validate()
+        names = ("discriminator_steps", "validate_every_steps", "patience", "validation_images")
+        check_numbers("training", self, names, "an int >= 1", 1)
         check_numbers("training", self, ("phase_two_step",), "an int >= 0, or -1 for automatic", -1)
         check_numbers("training", self, ("decay_steps",), "an int >= 0", 0)
         for name in ("learning_rate", "final_learning_rate"):
@@ -132,8 +128,6 @@ class InpaintingTrainingConfig:
             check(f"training.{name}", getattr(self, name), "a number in [0, 1)", 0 <= getattr(self, name) < 1)
         weights = ("reconstruction_weight", "hole_weight", "adversarial_weight", "gradient_penalty_weight")
         check_numbers("training", self, weights, "a number >= 0", 0)
-        check("training.seed", self.seed, "an int in [0, 2^31)", 0 <= self.seed < 2**31)
-        check_options("training", self, {"strategy": ("auto", "one_device", "mirrored")})
 
 
 @dataclass

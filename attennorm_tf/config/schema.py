@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
 _Config = TypeVar("_Config", bound="ExperimentConfig")
 
 
@@ -47,13 +50,51 @@ class LoggingConfig:
     log_every_steps: int = 100
     image_every_steps: int = 1000
     checkpoint_every_steps: int = 1000
-    keep_checkpoints: int = 3
+    keep_last: int = 3  # newest checkpoints kept
+    keep_best: int = 0  # further checkpoints kept: the best by `best_metric`; 0: none
+    best_metric: str = ""  # a name of metrics.jsonl, "validation_psnr"
+    best_mode: str = "max"  # or "min": which of its values is the best
     tensorboard: bool = True
 
     def validate(self) -> None:
         for name in ("log_every_steps", "image_every_steps", "checkpoint_every_steps"):
             check(f"logging.{name}", getattr(self, name), "an int >= 0", getattr(self, name) >= 0)
-        check("logging.keep_checkpoints", self.keep_checkpoints, "an int >= 1", self.keep_checkpoints >= 1)
+        check_numbers("logging", self, ("keep_last",), "an int >= 1", 1)
+        check_numbers("logging", self, ("keep_best",), "an int >= 0", 0)
+        check_options("logging", self, {"best_mode": ("max", "min")})
+        named = bool(self.best_metric) or self.keep_best == 0
+        check("logging.best_metric", self.best_metric, "a name of metrics.jsonl, with keep_best", named)
+
+
+@dataclass
+class LoopConfig:
+    """What the training of every task has: its length, its devices, its arithmetic, what happens when it fails."""
+
+    steps: int = 1_000_000  # generator steps
+    batch_size: int = 16  # over all replicas
+    seed: int = 0
+    deterministic: bool = False  # bit-identical runs on the same machine, slower on GPUs
+    strategy: str = "auto"  # or "one_device", "mirrored", "multi_worker", "tpu"
+    steps_per_call: int = 20  # steps inside one compiled call
+    precision: str = "float32"  # or "mixed_bfloat16", "mixed_float16" (with a loss scale)
+    jit_compile: bool = False  # XLA for losses and gradients, where the strategy allows it
+    gradient_clip_norm: float = 0.0  # of each network's gradient over all replicas; 0: not clipped
+    accumulation_steps: int = 1  # parts of a replica's batch whose gradients are added up: less memory, more time
+    non_finite: str = "stop"  # a loss or gradient that is NaN or infinite: or "skip" the update, or "roll_back"
+    max_rollbacks: int = 3  # to the last good checkpoint, each with another seed, before the run stops
+
+    def validate(self) -> None:
+        names = ("steps", "batch_size", "steps_per_call", "accumulation_steps")
+        check_numbers("training", self, names, "an int >= 1", 1)
+        check_numbers("training", self, ("max_rollbacks",), "an int >= 0", 0)
+        check_numbers("training", self, ("gradient_clip_norm",), "a number >= 0", 0)
+        check("training.seed", self.seed, "an int in [0, 2^31)", 0 <= self.seed < 2**31)
+        check_options("training", self, {
+            "strategy": STRATEGIES, "precision": PRECISIONS, "non_finite": ("stop", "skip", "roll_back"),
+        })  # fmt: skip
+        whole = self.batch_size % self.accumulation_steps == 0
+        expected = f"a divisor of training.batch_size={self.batch_size}"
+        check("training.accumulation_steps", self.accumulation_steps, expected, whole)
 
 
 def field_names(config: type[ExperimentConfig]) -> list[str]:

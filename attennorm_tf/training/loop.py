@@ -113,7 +113,7 @@ def run_training(
         NonFiniteError: a guarded tensor was not finite; nothing is saved after the last good checkpoint.
         CheckpointError: a checkpoint could not be written or read.
     """
-    store = CheckpointStore(run.checkpoints, logs.keep_checkpoints)
+    store = CheckpointStore(run.checkpoints, logs.keep_last)
     counter = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
     items = {**task.checkpoint_items, "step": counter}
     latest = store.latest()
