@@ -17,6 +17,7 @@ from PIL import Image
 
 from attennorm_tf.cli import evaluate_inpainting as command
 from attennorm_tf.training import CheckpointError, CheckpointStore
+from attennorm_tf.training.checkpointing import read_manifest, write_manifest
 from tests.inference.inpainters import tiny_config, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -139,8 +140,7 @@ def test_names_of_models(place, tmp_path):
 def test_checkpoints_of_one_run_are_told_apart(place, tmp_path):
     first = place / "attentive" / "checkpoints" / "step-00000007"
     second = shutil.copytree(first, tmp_path / "step-00000009")
-    manifest = json.loads((second / "manifest.json").read_text())
-    (second / "manifest.json").write_text(json.dumps({**manifest, "step": 9}))
+    write_manifest(second, {**read_manifest(first), "step": 9})
     _parse(f"--model={first},{second}", "--images=x", "--output=x")
     assert list(command._inpainters()) == ["tiny_attentive@7", "tiny_attentive@9"]
     _parse(f"--model={first},{first}", "--images=x", "--output=x")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from attennorm_tf.inference import load_generator
 from attennorm_tf.inference.inpainter import LoadedInpainter, load_inpainter
 from attennorm_tf.models import gan_preset
 from attennorm_tf.training import CheckpointError, CheckpointStore
+from attennorm_tf.training.checkpointing import read_manifest, write_manifest
 from tests.inference.inpainters import tiny_config, tiny_inpainter, write_checkpoint
 
 
@@ -40,9 +40,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def described_as(written: Path, folder: Path, config: str) -> Path:
     """A copy of the checkpoint whose manifest holds another config."""
     path = Path(shutil.copytree(written / "checkpoints" / "step-00000007", folder / "step-00000007"))
-    manifest = json.loads((path / "manifest.json").read_text())
+    manifest = read_manifest(path)
     manifest["metadata"]["config"] = config
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(path, manifest)
     return path
 
 
