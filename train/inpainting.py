@@ -7,6 +7,12 @@ Any field of `attennorm_tf/config/inpainting.py` can be set as `--config.<sectio
 
 from __future__ import annotations
 
+from train.prompt_stop import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
+# isort: split
 import train.quiet  # noqa: F401  (before anything else that imports TensorFlow)
 
 # isort: split

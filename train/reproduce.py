@@ -12,6 +12,12 @@ a work directory of one scale: a run that stands in two tables is trained once. 
 
 from __future__ import annotations
 
+from train.prompt_stop import stop_at_once
+
+if __name__ == "__main__":
+    stop_at_once()
+
+# isort: split
 import train.quiet  # noqa: F401  (before anything else that imports TensorFlow)
 
 # isort: split

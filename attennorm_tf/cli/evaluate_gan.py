@@ -31,7 +31,6 @@ from attennorm_tf.inference.generated_images import DEFAULT_STANDING_BATCHES
 from attennorm_tf.metrics import reference_statistics
 from attennorm_tf.training import CheckpointError, make_strategy
 from attennorm_tf.training.checkpointing import find_checkpoint
-from attennorm_tf.training.strategy import STRATEGIES
 
 _DEFAULT_SAMPLES = 50_000
 
@@ -136,7 +135,13 @@ _SEED = flags.DEFINE_integer(
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 64, "images at a time, over all replicas", lower_bound=1, flag_values=_FLAGS
 )
-_STRATEGY = flags.DEFINE_enum("strategy", "auto", list(STRATEGIES), "how replicas share a batch", flag_values=_FLAGS)
+_STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "auto",
+    ["auto", "one_device", "mirrored"],
+    "how the devices of this machine share a batch; one process scores, however many trained",
+    flag_values=_FLAGS,
+)
 _CACHE_DIR = flags.DEFINE_string(
     "cache_dir",
     None,

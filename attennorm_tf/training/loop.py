@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
-import threading
-from collections.abc import Mapping, Sequence
-from types import FrameType, TracebackType
 from typing import Any, Callable, NamedTuple, Protocol
 
 import tensorflow as tf
 
 from attennorm_tf.config import LoggingConfig
 from attennorm_tf.training.checkpointing import CheckpointStore, read_manifest, restore
+from attennorm_tf.training.compiled_steps import CompiledSteps, Phase, StepsDone
 from attennorm_tf.training.progress import Progress
 from attennorm_tf.training.run_directory import RunDirectory
+from attennorm_tf.training.signals import StopSignals
+from attennorm_tf.training.strategy import num_workers
+
+# Metrics that count events: logged as their sum since the last line, not as a mean.
+COUNTS = ("skipped_updates",)
 
 logger = logging.getLogger(__name__)
 
 MakeBatches = Callable[[tf.distribute.InputContext, int], tf.data.Dataset]
-
-
-class Phase(NamedTuple):
-    """How a task is trained over a stretch of steps.
-
-    Attributes:
-        train_step: (steps done, batches) -> a result with `metrics` (to be summed over replicas) and `guarded` (tensors
-            that must be finite); called in a replica context.
-        batches_per_step: global batches that one step consumes.
-        guarded: names of the guarded tensors, in order.
-        progress_metrics: metrics shown in the progress line -> how they are called there.
-    """
-
-    train_step: Callable[[tf.Tensor, Sequence[Any]], Any]
-    batches_per_step: int
-    guarded: Sequence[str]
-    progress_metrics: Mapping[str, str]
 
 
 class Task(Protocol):
@@ -74,6 +61,7 @@ class Pace(Protocol):
     steps: int
     batch_size: int
     steps_per_call: int
+    non_finite: str
 
 
 class Outcome(NamedTuple):
@@ -95,13 +83,15 @@ def run_training(
 ) -> Outcome:
     """Trains until `training.steps`, from the newest whole checkpoint if there is one.
 
-    SIGTERM and SIGINT (Ctrl-C) end it after the compiled call in progress, with a checkpoint of that step.
+    SIGTERM and SIGINT (Ctrl-C) end it after the step in progress, with a checkpoint of that step. With several workers,
+    every one of them calls this; a signal at one ends all after the same step. What comes while a single process still
+    makes its graph is not caught: there is nothing to save yet.
 
     Args:
         task: networks and step functions, made in the strategy's scope.
         run: the work directory.
         strategy: runs the replicas.
-        training: steps, batch size, steps per compiled call.
+        training: steps, batch size, steps per compiled call, what to do with what is not finite.
         logs: what is written, how often.
         make_batches: (input context, batches consumed before) -> data set of per-replica batches.
         metadata: kept in every checkpoint's manifest.
@@ -113,118 +103,147 @@ def run_training(
         NonFiniteError: a guarded tensor was not finite; nothing is saved after the last good checkpoint.
         CheckpointError: a checkpoint could not be written or read.
     """
-    store = CheckpointStore(run.checkpoints, logs.keep_last)
-    counter = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-    items = {**task.checkpoint_items, "step": counter}
-    latest = store.latest()
-    if latest is not None:
-        restore(latest, items)
-        logger.info("resumed from %s", latest)
-    step = int(counter.numpy())
-    if latest is not None and read_manifest(latest)["step"] != step:
-        raise RuntimeError(f"{latest}: its manifest and its step counter disagree.")
-    run.forget_after(step)
-    if step >= training.steps:
-        return Outcome(step, 0.0, None)
+    loop = _Loop(task, run, strategy, training, logs, make_batches, metadata)
+    loop.resume()
+    if loop.step >= training.steps:
+        return Outcome(loop.step, 0.0, None)
+    return loop.train()
 
-    batches = strategy.distribute_datasets_from_function(
-        lambda context: make_batches(context, task.batches_before(step))
-    )
-    iterator = iter(batches)
-    phase = task.phase(step)
-    run_steps = _compiled_steps(phase, strategy, counter)
-    progress = Progress(training.steps, step, training.batch_size * phase.batches_per_step)
-    means = _Means()
 
-    def save() -> None:
-        if store.steps()[-1:] != [step]:
-            store.save(step, items, metadata)
+class _Loop:
+    """One call of `run_training`, whose arguments it takes.
 
-    try:
-        with _Signals() as signals:
-            while step < training.steps and signals.received is None:
-                if task.phase(step) is not phase:
-                    phase = task.phase(step)
-                    run_steps = _compiled_steps(phase, strategy, counter)
-                    progress.restart(training.batch_size * phase.batches_per_step)
-                control = task.next_control(step)
-                count = _steps_to_next_event(step, training, logs, control)
-                totals, bad = run_steps(iterator, tf.constant(count, tf.int64))
-                if int(bad) >= 0:
-                    _raise_non_finite(int(counter.numpy()), phase.guarded[int(bad)], store)
-                step += count
-                means.add(totals, count)
-                values = task.control(step) if step == control else {}
-                if _due(step, logs.log_every_steps) or step == training.steps:
-                    values = {**means.take(), **task.scalars(), **values}
-                    progress.update(step, {label: values[name] for name, label in phase.progress_metrics.items()})
-                    values["images_per_second"] = progress.images_per_second
-                else:
-                    progress.update(step)
-                if values:
-                    run.scalars(step, values)
-                if _due(step, logs.image_every_steps):
-                    for name, pixels in task.pictures().items():
-                        run.image(step, name, pixels)
-                if _due(step, logs.checkpoint_every_steps):
-                    save()
-            save()
-    finally:
-        progress.close()
-        run.close()
-    return Outcome(step, progress.images_per_second, signals.received)
+    Attributes:
+        step: steps done.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        run: RunDirectory,
+        strategy: tf.distribute.Strategy,
+        training: Pace,
+        logs: LoggingConfig,
+        make_batches: MakeBatches,
+        metadata: dict[str, Any],
+    ):
+        self._task, self._run, self._strategy = task, run, strategy
+        self._training, self._logs = training, logs
+        self._make_batches, self._metadata = make_batches, metadata
+        self._store = CheckpointStore(run.checkpoints, logs.keep_last)
+        self._counter = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+        self._items = {**task.checkpoint_items, "step": self._counter}
+        self._signals = StopSignals()
+        self._means = _Means()
+        self.step = 0
+
+    def resume(self) -> None:
+        """Goes to the newest whole checkpoint, where there is one."""
+        latest = self._store.latest()
+        if latest is not None:
+            restore(latest, self._items)
+            logger.info("resumed from %s", latest)
+        self.step = int(self._counter.numpy())
+        if latest is not None and read_manifest(latest)["step"] != self.step:
+            raise RuntimeError(f"{latest}: its manifest and its step counter disagree.")
+        self._run.forget_after(self.step)
+
+    def train(self) -> Outcome:
+        """Does the steps from here to the end."""
+        self._begin()
+        images = self._training.batch_size * self._steps.phase.batches_per_step
+        self._progress = Progress(self._training.steps, self.step, images)
+        stopped: signal.Signals | None = None
+        try:
+            with contextlib.ExitStack() as stack:
+                if num_workers(self._strategy) > 1:  # the others must learn of it, and leave together
+                    stack.enter_context(self._signals)
+                self._steps.trace(self._iterator)
+                if num_workers(self._strategy) == 1:
+                    stack.enter_context(self._signals)
+                while self.step < self._training.steps and stopped is None:
+                    stopped = self._advance().stopped_by
+                self._save()
+        finally:
+            self._progress.close()
+            self._run.close()
+        return Outcome(self.step, self._progress.images_per_second, stopped or self._signals.received)
+
+    def _begin(self) -> None:
+        """Data and graph for the steps after `step`."""
+        first = self._task.batches_before(self.step)
+        batches = self._strategy.distribute_datasets_from_function(lambda context: self._make_batches(context, first))
+        self._iterator = iter(batches)
+        self._compile(self._task.phase(self.step))
+
+    def _compile(self, phase: Phase) -> None:
+        guard = self._training.non_finite != "skip"
+        self._steps = CompiledSteps(phase, self._strategy, self._counter, self._signals, guard)
+
+    def _advance(self) -> StepsDone:
+        """One compiled call, and what is due after it."""
+        phase = self._task.phase(self.step)
+        if phase is not self._steps.phase:
+            self._compile(phase)
+            self._progress.restart(self._training.batch_size * phase.batches_per_step)
+        control = self._task.next_control(self.step)
+        done = self._steps(self._iterator, _steps_to_next_event(self.step, self._training, self._logs, control))
+        self.step += done.steps
+        if done.not_finite is not None:
+            raise self._non_finite(done.not_finite)
+        if done.steps:
+            self._means.add(done.sums)
+            self._write(phase, self._task.control(self.step) if self.step == control else {})
+        return done
+
+    def _write(self, phase: Phase, values: dict[str, float]) -> None:
+        """Log line, pictures and checkpoint, as far as they are due; `values` are the task's own for the log."""
+        step, logs = self.step, self._logs
+        if _due(step, logs.log_every_steps) or step == self._training.steps:
+            values = {**self._means.take(), **self._task.scalars(), **values}
+            shown = {label: values.get(name, float("nan")) for name, label in phase.progress_metrics.items()}
+            self._progress.update(step, shown)
+            values["images_per_second"] = self._progress.images_per_second
+        else:
+            self._progress.update(step)
+        if values:
+            self._run.scalars(step, values)
+        if _due(step, logs.image_every_steps):
+            for name, pixels in self._task.pictures().items():
+                self._run.image(step, name, pixels)
+        if _due(step, logs.checkpoint_every_steps):
+            self._save()
+
+    def _save(self) -> None:
+        if self._store.steps()[-1:] != [self.step]:
+            self._store.save(self.step, self._items, self._metadata)
+
+    def _non_finite(self, name: str) -> NonFiniteError:
+        kept = self._store.steps()
+        last = f"The last good checkpoint is {self._store.path(kept[-1])}" if kept else "There is no checkpoint yet"
+        return NonFiniteError(
+            f"step {self.step}: the {name} is not finite; training stops. {last}. "
+            "A lower learning rate is the usual cure."
+        )
 
 
 class _Means:
-    """Means of metrics over the steps since they were last taken."""
+    """Means of metrics over the steps since they were last taken, those steps left out in which they are not finite."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, int]] = {}
 
-    def add(self, totals: Mapping[str, tf.Tensor], count: int) -> None:
-        """Adds sums over `count` steps."""
-        for name, total in totals.items():
-            before, steps = self._sums.get(name, (0.0, 0))
-            self._sums[name] = before + float(total), steps + count
+    def add(self, sums: dict[str, tuple[float, int]]) -> None:
+        """Adds sums over some steps, each with their number."""
+        for name, (total, steps) in sums.items():
+            before, steps_before = self._sums.get(name, (0.0, 0))
+            self._sums[name] = before + total, steps_before + steps
 
     def take(self) -> dict[str, float]:
-        means = {name: total / steps for name, (total, steps) in self._sums.items()}
+        """Means (of `COUNTS`: sums), without the metrics that were finite in no step."""
+        divided = {name: (total, 1 if name in COUNTS else steps) for name, (total, steps) in self._sums.items()}
         self._sums = {}
-        return means
-
-
-def _compiled_steps(phase: Phase, strategy: tf.distribute.Strategy, counter: tf.Variable) -> Any:
-    """A graph that runs several steps, ends at the first that is not finite, and sums the metrics."""
-
-    def replica_step(step: tf.Tensor, batches: Sequence[Any]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        result = phase.train_step(step, batches)
-        finite = tf.stack([tf.reduce_all(tf.math.is_finite(t)) for t in result.guarded])
-        return result.metrics, tf.cast(tf.logical_not(finite), tf.int32)
-
-    @tf.function
-    def one_step(iterator: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        batches = [next(iterator) for _ in range(phase.batches_per_step)]
-        metrics, flags = strategy.run(replica_step, args=(counter.read_value(), batches))
-        total = tf.distribute.ReduceOp.SUM
-        metrics = {name: strategy.reduce(total, value, axis=None) for name, value in metrics.items()}
-        flags = strategy.reduce(total, flags, axis=None)
-        bad = tf.where(tf.reduce_any(flags > 0), tf.argmax(flags > 0, output_type=tf.int32), -1)
-        counter.assign_add(1)
-        return metrics, bad
-
-    @tf.function
-    def run_steps(iterator: Any, count: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        # The step is traced and optimised once: here for the names of its metrics, in the loop to run.
-        metrics, _ = one_step.get_concrete_function(iterator).structured_outputs
-        totals = {name: tf.zeros(value.shape, value.dtype) for name, value in metrics.items()}
-        bad, done = tf.constant(-1), tf.constant(0, tf.int64)
-        while done < count and bad < 0:
-            metrics, bad = one_step(iterator)
-            totals = {name: totals[name] + metrics[name] for name in metrics}
-            done += 1
-        return totals, bad
-
-    return run_steps
+        return {name: total / steps for name, (total, steps) in divided.items() if steps}
 
 
 def _steps_to_next_event(step: int, training: Pace, logs: LoggingConfig, control: int | None) -> int:
@@ -238,37 +257,3 @@ def _steps_to_next_event(step: int, training: Pace, logs: LoggingConfig, control
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _raise_non_finite(step: int, name: str, store: CheckpointStore) -> None:
-    kept = store.steps()
-    last = f"The last good checkpoint is {store.path(kept[-1])}" if kept else "There is no checkpoint yet"
-    raise NonFiniteError(
-        f"step {step}: the {name} is not finite; training stops. {last}. A lower learning rate is the usual cure."
-    )
-
-
-class _Signals:
-    """Notes SIGINT and SIGTERM instead of dying in the middle of a step; a second Ctrl-C interrupts at once."""
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for name in (signal.SIGINT, signal.SIGTERM):
-                self._before[name] = signal.signal(name, self._note)
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number)
-        logger.warning("%s: finishing the current steps and saving", self.received.name)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for name, handler in self._before.items():
-            signal.signal(name, handler)

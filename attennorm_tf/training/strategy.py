@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-STRATEGIES = ("auto", "one_device", "mirrored")
+from attennorm_tf.config import STRATEGIES
 
 
 def make_strategy(name: str = "auto", deterministic: bool = False) -> tf.distribute.Strategy:
@@ -40,3 +40,10 @@ def check_global_batch(batch_size: int, strategy: tf.distribute.Strategy) -> Non
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise ValueError(f"training.batch_size must be a multiple of the {replicas} replicas, got {batch_size}.")
+
+
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """Processes that train together, each with its own copy of the program."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 1
+    return sum(len(tasks) for tasks in strategy.cluster_resolver.cluster_spec().as_dict().values())

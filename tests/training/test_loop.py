@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ class Pace(NamedTuple):
     steps: int
     batch_size: int
     steps_per_call: int
+    non_finite: str = "stop"
 
 
 class Result(NamedTuple):
@@ -79,8 +81,18 @@ def batches(_: Any, first: int) -> tf.data.Dataset:
     return tf.data.Dataset.range(first, 10**6).map(lambda k: tf.cast([k, k], tf.float32))
 
 
+def endless(first: int) -> tf.data.Dataset:
+    """Batches of (1, 1)."""
+    return tf.data.Dataset.from_tensors([1.0, 1.0]).repeat()
+
+
 def train(
-    path: Path, steps: int, task: AddingTask | None = None, make_batches: Any = batches, **logs: int
+    path: Path,
+    steps: int,
+    task: AddingTask | None = None,
+    make_batches: Any = batches,
+    pace: dict[str, Any] | None = None,
+    **logs: int,
 ) -> tuple[Outcome, AddingTask]:
     task = task or AddingTask()
     settings = {"log_every_steps": 4, "image_every_steps": 6, "checkpoint_every_steps": 5, **logs}
@@ -88,7 +100,7 @@ def train(
         task,
         RunDirectory(path, tensorboard=False),
         make_strategy("one_device"),
-        Pace(steps=steps, batch_size=2, steps_per_call=3),
+        Pace(**{"steps": steps, "batch_size": 2, "steps_per_call": 3, **(pace or {})}),
         LoggingConfig(**settings),
         make_batches,
         {"kind": "test"},
@@ -149,6 +161,21 @@ def test_non_finite_stops_names_the_tensor_and_keeps_the_last_checkpoint(tmp_pat
     assert CheckpointStore(tmp_path / "checkpoints").steps() == [5]
 
 
+def test_skipping_goes_on_and_counts(tmp_path: Path) -> None:
+    class Skipping(AddingTask):
+        """Says at steps 1, 5 and 6 that it skipped its update; what it adds then is not a number."""
+
+        def train_step(self, step: tf.Tensor, batches: Sequence[tf.Tensor]) -> Result:
+            skipped = tf.reduce_any(step == [1, 5, 6])
+            added = tf.where(skipped, float("nan"), tf.reduce_sum(batches[0]))
+            return Result({"added": added, "skipped_updates": tf.cast(skipped, tf.float32)}, [added, added])
+
+    outcome, _ = train(tmp_path, 8, Skipping(), pace={"non_finite": "skip"})
+    assert outcome.step == 8
+    assert [line["skipped_updates"] for line in lines(tmp_path)] == [1.0, 2.0]
+    assert [line["added"] for line in lines(tmp_path)] == [(0 + 4 + 6) / 3, (8 + 14) / 2]  # of the other steps
+
+
 def test_replicas_share_a_step(tmp_path: Path, two_cpus: tf.distribute.Strategy) -> None:
     with two_cpus.scope():
         task = AddingTask()
@@ -180,3 +207,34 @@ def test_a_signal_saves_and_stops(tmp_path: Path, name: signal.Signals) -> None:
     assert signal.getsignal(name) == before
     outcome, task = train(tmp_path, 10)
     assert float(task.sum) == 2 * sum(range(10))
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_compiled_call_of_many_steps(tmp_path: Path, name: signal.Signals) -> None:
+    """One call of 10^7 steps takes many minutes; Python's own handlers would not run before its end."""
+    steps = 10**7
+
+    class Announcing(AddingTask):
+        started = threading.Event()
+
+        def train_step(self, step: tf.Tensor, batches: Sequence[tf.Tensor]) -> Result:
+            result = super().train_step(step, batches)
+            with tf.control_dependencies(result.metrics.values()):
+                tf.cond(step == 20, lambda: tf.numpy_function(self.started.set, [], []), tf.no_op)
+            return result
+
+    def interrupt() -> None:
+        assert task.started.wait(60)
+        os.kill(os.getpid(), name)
+
+    task = Announcing()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    unlogged = {"log_every_steps": 0, "image_every_steps": 0, "checkpoint_every_steps": 0}
+    many = {"steps_per_call": steps}
+    outcome, _ = train(tmp_path, steps, task, lambda _, first: endless(first), pace=many, **unlogged)
+    thread.join()
+    assert outcome.stopped_by == name
+    assert 20 < outcome.step < steps
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [outcome.step]
+    assert float(task.sum) == 2 * outcome.step
