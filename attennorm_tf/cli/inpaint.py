@@ -15,18 +15,16 @@ then.
 from __future__ import annotations
 
 import os
-import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags
-from tqdm import tqdm
 
 from attennorm_tf.cli.command import run_command, show_in_help
+from attennorm_tf.cli.photo_jobs import note_on_jpeg, planned_jobs, show_outcomes
 from attennorm_tf.data.image_decoding import DEFAULT_MAX_PIXELS
-from attennorm_tf.data.photo_files import output_format
 from attennorm_tf.inference.inpaint import DEFAULT_TILE, SCALES
-from attennorm_tf.inference.inpaint_files import ENDINGS, Job, Options, inpaint_files, plan_file, plan_folder
+from attennorm_tf.inference.inpaint_files import ENDINGS, Options, inpaint_files
 from attennorm_tf.inference.inpainter import load_inpainter
 from attennorm_tf.training import CheckpointError
 
@@ -76,36 +74,11 @@ def run() -> int:
         _OVERWRITE.value,
     )  # fmt: skip
     options.check()
-    jobs = _jobs()
+    jobs = planned_jobs(_IMAGE.value, _MASK.value, _IMAGES.value, _MASKS.value, _OUTPUT.value, _FORMAT.value)
     inpainter = load_inpainter(_MODEL.value, average=_AVERAGE.value)
-    if any(output_format(job.output) == "JPEG" for job in jobs if not job.problem):
-        print("note: JPEG changes all pixels a little; .png, .webp, .tif and .bmp keep what is known.", file=sys.stderr)
-    failed = 0
-    with tqdm(total=len(jobs), unit="image", disable=None if len(jobs) > 1 else True, leave=False) as bar:
-        for number, (job, problem) in enumerate(inpaint_files(jobs, inpainter, options), start=1):
-            bar.update()
-            failed += bool(problem)
-            if problem:
-                bar.write(f"error: {problem}", file=sys.stderr)
-            elif bar.disable:
-                print(f"[{number}/{len(jobs)}] {job.output}" if len(jobs) > 1 else str(job.output), flush=True)
-    if len(jobs) > 1:
-        print(f"{inpainter.name}, step {inpainter.step}: {len(jobs) - failed} of {len(jobs)} written", end="")
-        print(f", {failed} failed" if failed else "", flush=True)
-    return 1 if failed else 0
-
-
-def _jobs() -> list[Job]:
-    image, mask, images, masks = _IMAGE.value, _MASK.value, _IMAGES.value, _MASKS.value
-    if image and mask and not images and not masks:
-        return [plan_file(image, mask, _OUTPUT.value)]
-    if not images or not masks or image or mask:
-        raise ValueError("give either --image and --mask, or --images and --masks.")
-    plan = plan_folder(images, masks, _OUTPUT.value, _FORMAT.value)
-    if plan.unused:
-        shown = ", ".join(str(path) for path in plan.unused[:5]) + (", ..." if len(plan.unused) > 5 else "")
-        print(f"note: {len(plan.unused)} masks belong to no photograph: {shown}", file=sys.stderr)
-    return plan.jobs
+    note_on_jpeg(jobs)
+    outcomes = inpaint_files(jobs, inpainter, options)
+    return 1 if show_outcomes(outcomes, len(jobs), f"{inpainter.name}, step {inpainter.step}") else 0
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from typing import Callable, NamedTuple, TypeVar
 
@@ -11,6 +12,7 @@ Result = TypeVar("Result")
 # Worth another try: the server is starting, busy or changing over. Everything else would fail again.
 TRANSIENT = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED")
 
+_LONGEST_REASON = 600
 _HINTS = {
     "UNAVAILABLE": "is the server running, and is this its port for this protocol (usually gRPC 8500, REST 8501)?",
     "DEADLINE_EXCEEDED": "allow a longer deadline, or send smaller images or fewer at a time.",
@@ -40,6 +42,8 @@ class ServingError(RuntimeError):
         retry_after: float | None = None,
         hint: str | None = None,
     ):
+        # TensorFlow adds the node's place in the graph, in lines of its own.
+        reason = " ".join(re.sub(r"\[\[\{\{node .*?\}\}\]\]", "", reason).split())[:_LONGEST_REASON]
         hint = _HINTS.get(code, "") if hint is None else hint
         super().__init__(f"{where}: {code}: {reason.rstrip('.')}." + (f" Hint: {hint}" if hint else ""))
         self.where = where

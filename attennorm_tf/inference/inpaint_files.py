@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +33,14 @@ from attennorm_tf.inference.inpaint import (
 from attennorm_tf.inference.inpainter import LoadedInpainter
 from attennorm_tf.inference.pixel_modes import picture_of
 
+# Fills a hole: colours uint8 (H, W, 3) and where the hole is, bool (H, W), to colours; only those in the hole are used.
+Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
 ENDINGS = ("png", "webp", "tif", "bmp", "jpg", "same")
+
+
+class NotFilledError(RuntimeError):
+    """Why a fill function could not fill this photograph's hole, though it may those of others."""
 
 
 class Job(NamedTuple):
@@ -160,25 +169,67 @@ def inpaint_files(jobs: Iterable[Job], inpainter: LoadedInpainter, options: Opti
     Raises:
         ValueError: an option is out of range; before anything is read.
     """
+
+    def fill(rgb: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        return fill_holes(rgb, hole, inpainter, options.feather, options.scale, options.tile)
+
+    yield from fill_files(jobs, fill, options)
+
+
+def fill_files(jobs: Iterable[Job], fill: Fill, options: Options, parallel: int = 1) -> Iterator[Outcome]:
+    """The same by any function that fills holes.
+
+    Args:
+        jobs: what to do.
+        fill: the function. Its ValueError and NotFilledError are reported for the photograph, anything else ends all.
+        options: of the files; feather, scale and tile are for `fill` to know.
+        parallel: photographs worked on at a time; above 1, `fill` is called by several threads.
+
+    Yields:
+        An outcome for each job, in order. A file is written whole or not at all.
+
+    Raises:
+        ValueError: an option is out of range; before anything is read.
+    """
     options.check()
-    kept: dict[Path, np.ndarray] = {}
-    for job in jobs:
-        problem = job.problem
-        if not problem:
-            try:
-                _inpaint_file(job, inpainter, options, kept)
-            except MemoryError:
-                problem = f"image '{job.image}': out of memory."
-            except tf.errors.OpError as error:
-                problem = f"image '{job.image}': {(error.message or type(error).__name__).splitlines()[0]}"
-            except OSError as error:
-                problem = f"output '{job.output}' cannot be written: {error.strerror or error}."
-            except ValueError as error:
-                problem = str(error)
-        yield Outcome(job, problem)
+    if parallel < 1:
+        raise ValueError(f"parallel must be >= 1, got {parallel}.")
+
+    @functools.lru_cache(maxsize=1)  # one mask may serve all
+    def hole_in(mask: Path) -> np.ndarray:
+        return hole_of(read_mask(mask, options.max_pixels), f"mask '{mask}'")
+
+    def outcome(job: Job) -> Outcome:
+        return Outcome(job, job.problem or _problem_of(job, fill, options, hole_in))
+
+    if parallel == 1:
+        yield from map(outcome, jobs)
+        return
+    pool = ThreadPoolExecutor(parallel)
+    try:
+        yield from pool.map(outcome, jobs)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _inpaint_file(job: Job, inpainter: LoadedInpainter, options: Options, kept: dict[Path, np.ndarray]) -> None:
+def _problem_of(job: Job, fill: Fill, options: Options, hole_in: Callable[[Path], np.ndarray]) -> str:
+    """Does a job; what went wrong, or nothing."""
+    try:
+        _fill_file(job, fill, options, hole_in)
+    except MemoryError:
+        return f"image '{job.image}': out of memory."
+    except NotFilledError as error:
+        return f"image '{job.image}': {error}"
+    except tf.errors.OpError as error:
+        return f"image '{job.image}': {(error.message or type(error).__name__).splitlines()[0]}"
+    except OSError as error:
+        return f"output '{job.output}' cannot be written: {error.strerror or error}."
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _fill_file(job: Job, fill: Fill, options: Options, hole_in: Callable[[Path], np.ndarray]) -> None:
     if job.output.exists() and not options.overwrite:
         raise ValueError(f"output '{job.output}' exists; it is replaced only with overwrite.")
     image_name, mask_name = f"image '{job.image}'", f"mask '{job.mask}'"
@@ -187,14 +238,11 @@ def _inpaint_file(job: Job, inpainter: LoadedInpainter, options: Options, kept: 
         check_output(job.output, photo)
     except ValueError as error:
         raise ValueError(f"{image_name}: {error}") from error
-    if job.mask not in kept:
-        kept.clear()  # the last one: it may serve all
-        kept[job.mask] = hole_of(read_mask(job.mask, options.max_pixels), mask_name)
+    mask = hole_in(job.mask)
     picture = picture_of(photo, image_name)
-    check_sizes(picture.rgb, kept[job.mask], image_name, mask_name)
-    hole = prepared_hole(kept[job.mask], options.grow, options.invert, mask_name)
-    filled = fill_holes(picture.rgb, hole, inpainter, options.feather, options.scale, options.tile)
-    write_photo(job.output, picture.replaced(filled, hole), options.quality)
+    check_sizes(picture.rgb, mask, image_name, mask_name)
+    hole = prepared_hole(mask, options.grow, options.invert, mask_name)
+    write_photo(job.output, picture.replaced(fill(picture.rgb, hole), hole), options.quality)
 
 
 def _clash(mask: Path, output: Path) -> str:

@@ -68,7 +68,7 @@ class LoadedVersion:
         except tf.errors.OpError as error:
             code = error.__class__.__name__.removesuffix("Error")
             spelled = "".join(f"_{letter}" if letter.isupper() else letter for letter in code).upper().lstrip("_")
-            message = str(error.message).split("\n\nOriginal stack trace")[0].split("\n\nErrors may have")[0]
+            message = str(error.message).split("\n\nOriginal stack trace")[0].removeprefix("Graph execution error:\n\n")
             raise ModelError(spelled, message) from error
         except (ValueError, TypeError) as error:  # shapes that cannot be fed at all
             raise ModelError("INVALID_ARGUMENT", str(error)) from error
