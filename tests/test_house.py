@@ -28,6 +28,7 @@ def text_files() -> Iterator[Path]:
         "docs",
         "notebooks",
         "requirements",
+        "serving",
         ".ci",
     ):
         for path in (ROOT / folder).rglob("*"):

@@ -14,6 +14,7 @@ tried again within the deadline of a request. Exit code: 0 if all was done, 1 ot
 from __future__ import annotations
 
 import io
+import math
 import os
 from pathlib import Path
 
@@ -89,7 +90,10 @@ _COUNT = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer(
     "seed", 0, "generate: of the first image; each next one has the next", flag_values=_FLAGS
 )  # fmt: skip
-_TRUNCATION = flags.DEFINE_float("truncation", 1.0, "generate: as the model's card says", flag_values=_FLAGS)
+_TRUNCATION = flags.DEFINE_float(
+    "truncation", None, "generate: noise stays within +-this: less variety, cleaner images", lower_bound=0.01,
+    flag_values=_FLAGS,
+)  # fmt: skip
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "generate: images of a request", lower_bound=1, flag_values=_FLAGS)
 
 _MODELS = {"inpaint": "inpainting", "generate": "generation"}
@@ -169,6 +173,7 @@ def _generate() -> int:
     if not _CLASSES.value:
         raise ValueError("--classes is needed, such as --classes=3,7.")
     ids, count = _class_ids(), _COUNT.value
+    truncation = math.inf if _TRUNCATION.value is None else _TRUNCATION.value
     labels = np.resize(np.asarray(ids, np.int64), count).tolist()
     seeds = range(_SEED.value, _SEED.value + count)
     if not -(2**63) <= seeds[0] <= seeds[-1] < 2**63:
@@ -185,7 +190,7 @@ def _generate() -> int:
     ):
         for start in range(0, count, _BATCH_SIZE.value):
             rows = slice(start, start + _BATCH_SIZE.value)
-            answers = client.generate(labels[rows], list(seeds[rows]), _TRUNCATION.value)
+            answers = client.generate(labels[rows], list(seeds[rows]), truncation)
             for index, (name, answer) in enumerate(zip(names[rows], answers), start=start + 1):
                 with Image.open(io.BytesIO(answer), formats=["PNG"]) as picture:
                     save_png(name, np.asarray(picture))

@@ -141,14 +141,14 @@ class GenerationClient(ServingClient):
     """A class-conditional generator on a server."""
 
     def generate(
-        self, class_ids: Sequence[int], seeds: Sequence[int], truncation: float | Sequence[float] = 1.0
+        self, class_ids: Sequence[int], seeds: Sequence[int], truncation: float | Sequence[float] = math.inf
     ) -> list[bytes]:
         """Draws images; the same class, seed and truncation give the same image.
 
         Args:
             class_ids: a class for each image.
             seeds: a seed for each image, any int64.
-            truncation: of the latent vector, one for all or one for each.
+            truncation: noise stays within +- this, above 0; one for all or one for each. Infinity is none.
 
         Returns:
             PNG files as bytes.

@@ -86,7 +86,7 @@ def test_images_are_generated(server: ServingServer, protocol: str) -> None:
         answers = client.generate([0, 2, 1], [5, 250, 0], [0.5, 1.0, 2.0])
         colours = [pixels_of(answer)[0, 0].tolist() for answer in answers]
         assert colours == [[0, 5, 50], [20, 250, 100], [10, 0, 200]]
-        assert pixels_of(client.generate([1], [2])[0])[3, 3].tolist() == [10, 2, 100]
+        assert pixels_of(client.generate([1], [2], 1)[0])[3, 3].tolist() == [10, 2, 100]
         with pytest.raises(ServingError, match="class out of range") as caught:
             client.generate([3], [0])
         assert caught.value.code == "INVALID_ARGUMENT"
