@@ -82,9 +82,10 @@ class SelfAttention(keras.layers.Layer):
         self.phi = self._projection(key_channels, "phi")
         self.g = self._projection(value_channels, "g")
         self.output_projection = self._projection(channels, "output_projection")
-        for projection in (self.theta, self.phi, self.g):
-            projection.build((None, None, None, channels))
-        self.output_projection.build((None, None, None, value_channels))
+        for projection in (self.theta, self.phi, self.g, self.output_projection):
+            depth = value_channels if projection is self.output_projection else channels
+            with tf.name_scope(projection.name):  # weights get their full path on Keras 2 too
+                projection.build((None, None, None, depth))
         self.gamma = add_weight(self, "gamma", (), "zeros", autocast=False)
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
         super().build(input_shape)

@@ -1,5 +1,6 @@
 """Training: the loop, the step functions of a task, checkpoints, and the work directory of a run."""
 
+from attennorm_tf.training.adam import Adam
 from attennorm_tf.training.checkpointing import CheckpointError, CheckpointStore, find_checkpoint
 from attennorm_tf.training.gan import GanTask, discriminator_step, generator_step
 from attennorm_tf.training.inpainting import InpaintingTask, critic_step, inpainter_step, validation_batch
@@ -8,6 +9,7 @@ from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.strategy import make_strategy
 
 __all__ = [
+    "Adam",
     "CheckpointError",
     "CheckpointStore",
     "GanTask",

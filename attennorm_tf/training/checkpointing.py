@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from attennorm_tf.training.weight_table import checkpoint_view
+
 _STEP = re.compile(r"step-(\d{8,})")
 _PREFIX = "state"
 _MANIFEST = "manifest.json"
@@ -112,7 +114,7 @@ class CheckpointStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            tf.train.Checkpoint(**items).write(str(partial / _PREFIX))
+            tf.train.Checkpoint(**checkpoint_view(items)).write(str(partial / _PREFIX))
             files = {entry.name: _fingerprint(entry, sync=True) for entry in sorted(partial.iterdir())}
             held = {name: value if math.isfinite(value) else None for name, value in (metrics or {}).items()}
             write_manifest(partial, {"step": step, "files": files, "metadata": metadata, "metrics": held})
@@ -279,7 +281,7 @@ def restore(path: Path, items: dict[str, Any], partial: bool = False) -> None:
         CheckpointError: the objects do not fit what was written.
     """
     try:
-        status = tf.train.Checkpoint(**items).read(str(path / _PREFIX))
+        status = tf.train.Checkpoint(**checkpoint_view(items)).read(str(path / _PREFIX))
         status.assert_existing_objects_matched()
         if partial:
             status.expect_partial()

@@ -7,18 +7,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from attennorm_tf.config import GanConfig
 from attennorm_tf.layers.spectral_normalization import update_spectral_norms
 from attennorm_tf.losses import auxiliary_classifier_loss, discriminator_hinge_loss, generator_hinge_loss
 from attennorm_tf.models import build_gan
 from attennorm_tf.replica_random import replica_integers, replica_normal
+from attennorm_tf.training.adam import Adam
 from attennorm_tf.training.gan_watch import GanWatch
 from attennorm_tf.training.loop import Phase
+from attennorm_tf.training.precision import LossScale, make_loss_scales, precision_policy
 from attennorm_tf.training.updates import (
+    PLAIN,
     StepResult,
-    apply_gradients,
+    Update,
+    UpdateOptions,
+    add_metrics,
     global_mean,
     guarded_names,
     regularization,
@@ -64,21 +68,23 @@ def judge(discriminator: Any, images: tf.Tensor, labels: tf.Tensor) -> Verdict:
 def discriminator_step(
     generator: Any,
     discriminator: Any,
-    optimizer: Any,
+    optimizer: Adam,
     images: tf.Tensor,
     labels: tf.Tensor,
     noise: Noise,
     joint_batch: bool = True,
     auxiliary_weight: float = 1.0,
+    options: UpdateOptions = PLAIN,
+    loss_scale: LossScale | None = None,
 ) -> StepResult:
     """One update of the discriminator by the hinge loss, in a replica context.
 
     With an auxiliary classifier, the cross entropy of its answers on real and on generated images is added (AC-GAN).
 
     Args:
-        generator: runs in training mode but is not updated.
+        generator: runs in training mode, on the whole batch at once, but is not updated.
         discriminator: what is updated.
-        optimizer: the discriminator's, built.
+        optimizer: the discriminator's.
         images: (B, R, R, C) in [-1, 1], this replica's real images.
         labels: (B,) their class ids.
         noise: for as many generated images.
@@ -86,20 +92,26 @@ def discriminator_step(
             rows of the global batch however many replicas there are; False where the statistics of a batch must not
             mix them.
         auxiliary_weight: of each of the two cross entropies.
+        options: how the update is computed.
+        loss_scale: with float16, else None.
 
     Returns:
         Losses, mean logits, share of images classified right, gradient norm; the guarded tensors match `guarded_names`.
     """
+    update = Update(optimizer, [generator, discriminator], options, loss_scale)
     fakes = generator([noise.latents, noise.labels], training=True)
     update_spectral_norms(discriminator)
-    with tf.GradientTape() as tape:
+
+    def compute(
+        images: tf.Tensor, labels: tf.Tensor, fakes: tf.Tensor, fake_labels: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         if joint_batch:
             both = tf.reshape(tf.stack([images, fakes], axis=1), [-1, *images.shape[1:]])
-            both_labels = tf.reshape(tf.stack([labels, noise.labels], axis=1), [-1])
+            both_labels = tf.reshape(tf.stack([labels, fake_labels], axis=1), [-1])
             verdict = judge(discriminator, both, both_labels)
             real, fake = (Verdict(*(v if v is None else v[row::2] for v in verdict)) for row in (0, 1))
         else:
-            real, fake = judge(discriminator, images, labels), judge(discriminator, fakes, noise.labels)
+            real, fake = judge(discriminator, images, labels), judge(discriminator, fakes, fake_labels)
         hinge = global_mean(discriminator_hinge_loss(real.logits, fake.logits))
         metrics = {
             "discriminator_loss": hinge,
@@ -113,22 +125,31 @@ def discriminator_step(
                 loss += auxiliary_weight * class_loss
                 metrics[f"{name}_class_loss"] = class_loss
                 metrics[f"{name}_class_accuracy"] = global_mean(verdict.class_hits)
-    norms, norm = apply_gradients(tape, loss, discriminator.trainable_variables, optimizer)
-    metrics["discriminator_gradient_norm"] = norm
-    return StepResult(metrics, [loss, *norms])
+        return loss, metrics
+
+    inputs = [images, labels, fakes, noise.labels]
+    return update.apply(compute, inputs, discriminator.trainable_weights, "discriminator", [discriminator])
 
 
 def generator_step(
-    generator: Any, discriminator: Any, optimizer: Any, noise: Noise, auxiliary_weight: float = 1.0
+    generator: Any,
+    discriminator: Any,
+    optimizer: Adam,
+    noise: Noise,
+    auxiliary_weight: float = 1.0,
+    options: UpdateOptions = PLAIN,
+    loss_scale: LossScale | None = None,
 ) -> StepResult:
     """One update of the generator by the hinge loss, in a replica context; arguments as in `discriminator_step`.
 
     With an auxiliary classifier, the cross entropy of its answers on the generated images is added (AC-GAN).
     """
+    update = Update(optimizer, [generator, discriminator], options, loss_scale)
     update_spectral_norms(generator)
-    with tf.GradientTape() as tape:
-        fakes = generator([noise.latents, noise.labels], training=True)
-        verdict = judge(discriminator, fakes, noise.labels)
+
+    def compute(latents: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        fakes = generator([latents, labels], training=True)
+        verdict = judge(discriminator, fakes, labels)
         hinge = global_mean(generator_hinge_loss(verdict.logits))
         loss = hinge + regularization(generator)
         metrics = {"generator_loss": hinge}
@@ -136,9 +157,9 @@ def generator_step(
             class_loss = global_mean(verdict.class_losses)
             loss += auxiliary_weight * class_loss
             metrics["generator_class_loss"] = class_loss
-    norms, norm = apply_gradients(tape, loss, generator.trainable_variables, optimizer)
-    metrics["generator_gradient_norm"] = norm
-    return StepResult(metrics, [loss, *norms])
+        return loss, metrics
+
+    return update.apply(compute, noise, generator.trainable_weights, "generator", [generator, discriminator])
 
 
 class GanTask:
@@ -151,17 +172,18 @@ class GanTask:
         training = config.training
         self.config = config
         self.num_classes = num_classes
-        self.generator, self.discriminator = build_gan(config.model, num_classes, channels)
-        self.average, _ = build_gan(config.model, num_classes, channels)
+        with precision_policy(training.precision):
+            self.generator, self.discriminator = build_gan(config.model, num_classes, channels)
+        with precision_policy("float32"):  # as it will be used
+            self.average, _ = build_gan(config.model, num_classes, channels)
         self.average.set_weights(self.generator.get_weights())
-        self.generator_optimizer = keras.optimizers.Adam(
-            training.generator_learning_rate, training.beta_1, training.beta_2
+        betas = training.beta_1, training.beta_2
+        self.generator_optimizer = Adam(self.generator.trainable_weights, training.generator_learning_rate, *betas)
+        self.discriminator_optimizer = Adam(
+            self.discriminator.trainable_weights, training.discriminator_learning_rate, *betas
         )
-        self.discriminator_optimizer = keras.optimizers.Adam(
-            training.discriminator_learning_rate, training.beta_1, training.beta_2
-        )
-        self.generator_optimizer.build(self.generator.trainable_variables)
-        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+        self.loss_scales = make_loss_scales(training.precision)
+        self._options = UpdateOptions.of(training)
         guarded = guarded_names("discriminator", self.discriminator) * training.discriminator_steps
         progress = {
             "discriminator_loss": "loss D",
@@ -185,6 +207,7 @@ class GanTask:
             "average": self.average,
             "generator_optimizer": self.generator_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
+            **{f"{name}_loss_scale": scale for name, scale in self.loss_scales.items()},
         }
 
     def phase(self, step: int) -> Phase:
@@ -221,21 +244,23 @@ class GanTask:
         seeds = tf.random.experimental.stateless_split(
             tf.stack([tf.constant(config.training.seed, tf.int64), step]), len(batches) + 1, alg="philox"
         )
-        guarded = []
+        guarded: list[tf.Tensor] = []
+        metrics: dict[str, tf.Tensor] = {}
         for index, (images, labels) in enumerate(batches):
             noise = draw_noise(seeds[index], rows(images), config.model.latent_dim, self.num_classes)
             result = discriminator_step(
                 self.generator, self.discriminator, self.discriminator_optimizer, images, labels, noise,
                 joint_batch=config.model.normalization == "instance",
                 auxiliary_weight=config.training.auxiliary_weight,
+                options=self._options, loss_scale=self.loss_scales.get("discriminator"),
             )  # fmt: skip
             guarded += result.guarded
-        metrics = dict(result.metrics)
+            metrics = add_metrics(metrics, result.metrics)
         noise = draw_noise(seeds[-1], rows(images), config.model.latent_dim, self.num_classes)
         result = generator_step(
-            self.generator, self.discriminator, self.generator_optimizer, noise, config.training.auxiliary_weight
-        )
-        metrics.update(result.metrics)
+            self.generator, self.discriminator, self.generator_optimizer, noise, config.training.auxiliary_weight,
+            options=self._options, loss_scale=self.loss_scales.get("generator"),
+        )  # fmt: skip
         if config.training.ema_decay:
-            update_moving_average(self.average, self.generator, config.training.ema_decay, step)
-        return StepResult(metrics, guarded + result.guarded)
+            update_moving_average(self.average, self.generator, config.training.ema_decay, step, result.applied)
+        return StepResult(add_metrics(metrics, result.metrics), guarded + result.guarded)

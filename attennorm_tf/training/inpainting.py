@@ -20,11 +20,15 @@ from attennorm_tf.losses import (
 )
 from attennorm_tf.models import build_inpainter, build_inpainting_discriminators
 from attennorm_tf.replica_random import replica_uniform
+from attennorm_tf.training.adam import Adam
 from attennorm_tf.training.inpainting_watch import InpaintingWatch
 from attennorm_tf.training.loop import Phase
+from attennorm_tf.training.precision import LossScale, make_loss_scales, precision_policy
 from attennorm_tf.training.updates import (
     StepResult,
-    apply_gradients,
+    Update,
+    UpdateOptions,
+    add_metrics,
     global_mean,
     guarded_names,
     regularization,
@@ -52,25 +56,30 @@ def composite(outputs: tf.Tensor, images: tf.Tensor, masks: tf.Tensor) -> tf.Ten
 def inpainter_step(
     generator: Any,
     discriminators: Mapping[str, Any],
-    optimizer: Any,
+    optimizer: Adam,
     images: tf.Tensor,
     masks: tf.Tensor,
     training: InpaintingTrainingConfig,
+    loss_scale: LossScale | None = None,
 ) -> StepResult:
     """One update of the generator by Eq. 9, in a replica context.
 
     Args:
         generator: what is updated.
         discriminators: name -> network; empty in phase one, whose lambda_adv is 0.
-        optimizer: the generator's, built.
+        optimizer: the generator's.
         images: (B, R, R, 3) in [-1, 1], this replica's photographs.
         masks: (B, R, R, 1), 1 in the hole.
-        training: weights of the loss.
+        training: weights of the loss, and how the update is computed.
+        loss_scale: with float16, else None.
 
     Returns:
         Losses, gradient norm; the guarded tensors match `guarded_names("generator", generator)`.
     """
-    with tf.GradientTape() as tape:
+    networks = [generator, *discriminators.values()]
+    update = Update(optimizer, networks, UpdateOptions.of(training), loss_scale)
+
+    def compute(images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         coarse, fine = generator([images, masks], training=True)
         coarse_loss, fine_loss = reconstruction_terms(coarse, fine, images, masks, training)
         loss = training.reconstruction_weight * (coarse_loss + fine_loss) + regularization(generator)
@@ -81,40 +90,47 @@ def inpainter_step(
             adversarial = tf.add_n([global_mean(generator_wasserstein_loss(score)) for score in scores])
             loss += training.adversarial_weight * adversarial
             metrics["adversarial_loss"] = adversarial
-    norms, norm = apply_gradients(tape, loss, generator.trainable_variables, optimizer)
-    metrics["generator_gradient_norm"] = norm
-    return StepResult(metrics, [loss, *norms])
+        return loss, metrics
+
+    return update.apply(compute, [images, masks], generator.trainable_weights, "generator", networks)
 
 
 def critic_step(
     generator: Any,
     discriminators: Mapping[str, Any],
-    optimizer: Any,
+    optimizer: Adam,
     images: tf.Tensor,
     masks: tf.Tensor,
     seed: tf.Tensor,
     training: InpaintingTrainingConfig,
+    loss_scale: LossScale | None = None,
 ) -> StepResult:
     """One update of all discriminators by Eq. 10, summed over them, in a replica context.
 
     Args:
-        generator: runs in training mode but is not updated.
+        generator: runs in training mode, on the whole batch at once, but is not updated.
         discriminators: name -> network; what is updated.
-        optimizer: of all their weights, in the order of the mapping; built.
+        optimizer: of all their weights.
         images: (B, R, R, 3) in [-1, 1], this replica's photographs.
         masks: (B, R, R, 1), 1 in the hole.
         seed: (2,) of the interpolation, equal on all replicas.
-        training: weight and mask of the penalty.
+        training: weight and mask of the penalty, and how the update is computed.
+        loss_scale: with float16, else None.
 
     Returns:
         Losses, scores, gradient norm; the guarded tensors match `guarded_names("discriminator", *discriminators)`.
     """
+    networks = list(discriminators.values())
+    update = Update(optimizer, [generator, *networks], UpdateOptions.of(training), loss_scale)
     fine = generator([images, masks], training=True)[1]
-    fakes = composite(fine, images, masks)
     t = replica_uniform([rows(images), 1, 1, 1], seed)
-    between = t * fakes + (1.0 - t) * images
-    metrics = {}
-    with tf.GradientTape() as tape:
+
+    def compute(
+        images: tf.Tensor, masks: tf.Tensor, fine: tf.Tensor, t: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        fakes = composite(fine, images, masks)
+        between = t * fakes + (1.0 - t) * images
+        metrics = {}
         loss = tf.constant(0.0)
         for name, discriminator in discriminators.items():
             real = discriminator([images, masks], training=True)
@@ -129,11 +145,10 @@ def critic_step(
             loss += distance + training.gradient_penalty_weight * penalty
             metrics[f"{name}_distance"] = -distance
             metrics[f"{name}_penalty"] = penalty
-    variables = [weight for discriminator in discriminators.values() for weight in discriminator.trainable_variables]
-    norms, norm = apply_gradients(tape, loss, variables, optimizer)
-    metrics["discriminator_loss"] = loss
-    metrics["discriminator_gradient_norm"] = norm
-    return StepResult(metrics, [loss, *norms])
+        return loss, {**metrics, "discriminator_loss": loss}
+
+    weights = [weight for network in networks for weight in network.trainable_weights]
+    return update.apply(compute, [images, masks, fine, t], weights, "discriminator", networks)
 
 
 def validation_batch(
@@ -170,20 +185,23 @@ class InpaintingTask:
     def __init__(self, config: InpaintingConfig, photographs: np.ndarray, masks: np.ndarray):
         training = config.training
         self.config = config
-        self.generator = build_inpainter(config.model)
-        self.average = build_inpainter(config.model)
-        self.average.set_weights(self.generator.get_weights())
+        with precision_policy(training.precision):
+            self.generator = build_inpainter(config.model)
+        with precision_policy("float32"):  # as it will be used
+            self.average = build_inpainter(config.model)
         crop = (config.masks.height, config.masks.width)
-        self.discriminators = build_inpainting_discriminators(config.model, config.masks.kind, crop)
-        self.generator_optimizer = keras.optimizers.Adam(learning_rate(training), training.beta_1, training.beta_2)
-        self.discriminator_optimizer = keras.optimizers.Adam(
-            training.learning_rate if training.decay_steps == 0 else training.final_learning_rate,
-            training.beta_1,
-            training.beta_2,
-        )
+        with precision_policy(training.precision):
+            self.discriminators = build_inpainting_discriminators(config.model, config.masks.kind, crop)
+        self.average.set_weights(self.generator.get_weights())
         networks = list(self.discriminators.values())
-        self.generator_optimizer.build(self.generator.trainable_variables)
-        self.discriminator_optimizer.build([w for network in networks for w in network.trainable_variables])
+        betas = training.beta_1, training.beta_2
+        self.generator_optimizer = Adam(self.generator.trainable_weights, learning_rate(training), *betas)
+        self.discriminator_optimizer = Adam(
+            [weight for network in networks for weight in network.trainable_weights],
+            training.learning_rate if training.decay_steps == 0 else training.final_learning_rate,
+            *betas,
+        )
+        self.loss_scales = make_loss_scales(training.precision)
         self.progress = PhaseProgress()
         self.watch = InpaintingWatch(self.sampling_generator, photographs, masks, training.batch_size)
         progress = {"reconstruction_loss": "L1", "coarse_loss": "coarse"}
@@ -204,6 +222,7 @@ class InpaintingTask:
             **{f"{name}_discriminator": network for name, network in self.discriminators.items()},
             "generator_optimizer": self.generator_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
+            **{f"{name}_loss_scale": scale for name, scale in self.loss_scales.items()},
             "phase_progress": self.progress,
         }
 
@@ -260,20 +279,21 @@ class InpaintingTask:
         for index, (images, masks) in enumerate(batches[:-1]):
             result = critic_step(
                 self.generator, self.discriminators, self.discriminator_optimizer, images, masks, seeds[index],
-                self.config.training,
+                self.config.training, self.loss_scales.get("discriminator"),
             )  # fmt: skip
             guarded += result.guarded
-            metrics.update(result.metrics)
+            metrics = add_metrics(metrics, result.metrics)
         result = self._inpainter_step(step, batches[-1], self.discriminators)
-        return StepResult({**metrics, **result.metrics}, guarded + result.guarded)
+        return StepResult(add_metrics(metrics, result.metrics), guarded + result.guarded)
 
     def _inpainter_step(
         self, step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor], discriminators: Mapping[str, Any]
     ) -> StepResult:
         training = self.config.training
-        result = inpainter_step(self.generator, discriminators, self.generator_optimizer, *batch, training)
+        scale = self.loss_scales.get("generator")
+        result = inpainter_step(self.generator, discriminators, self.generator_optimizer, *batch, training, scale)
         if training.ema_decay:
-            update_moving_average(self.average, self.generator, training.ema_decay, step)
+            update_moving_average(self.average, self.generator, training.ema_decay, step, result.applied)
         return result
 
     def _phase_one_steps(self) -> float:

@@ -16,6 +16,7 @@ from attennorm_tf.config import InpaintingConfig
 from attennorm_tf.losses import gradient_penalty, reconstruction_weights
 from attennorm_tf.replica_random import replica_uniform
 from attennorm_tf.training import (
+    Adam,
     CheckpointStore,
     InpaintingTask,
     RunDirectory,
@@ -237,9 +238,9 @@ def test_two_replicas_equal_one(two_cpus: tf.distribute.Strategy) -> None:
         with strategy.scope():
             task = task_of(config())
             networks = list(task.discriminators.values())
-            task.generator_optimizer, task.discriminator_optimizer = (keras.optimizers.SGD(0.05) for _ in range(2))
-            task.generator_optimizer.build(task.generator.trainable_variables)
-            task.discriminator_optimizer.build([w for network in networks for w in network.trainable_variables])
+            plain = {"learning_rate": 0.05e6, "beta_1": 0.0, "beta_2": 0.0, "epsilon": 1e6}
+            task.generator_optimizer = Adam(task.generator.trainable_weights, **plain)
+            task.discriminator_optimizer = Adam([w for n in networks for w in n.trainable_weights], **plain)
         rows = 4 // strategy.num_replicas_in_sync
         iterator = iter(strategy.distribute_datasets_from_function(lambda _, rows=rows: numbered_batches(rows, 0)))
         result = strategy.run(
@@ -261,11 +262,11 @@ def test_learning_rate_falls_by_half_a_cosine() -> None:
     settings = config()
     assert learning_rate(settings.training) == 1e-3
     settings.training.decay_steps, settings.training.final_learning_rate = 4, 1e-4
-    optimizer = keras.optimizers.Adam(learning_rate(settings.training), 0.5, 0.9, epsilon=1e-12)
     weight, moves = tf.Variable(0.0), []
+    optimizer = Adam([weight], learning_rate(settings.training), 0.5, 0.9, epsilon=1e-12)
     for _ in range(6):
         before = float(weight.numpy())
-        optimizer.apply_gradients([(tf.constant(1.0), weight)])
+        optimizer.apply([tf.constant(1.0)], [weight])
         moves.append(before - float(weight.numpy()))
     np.testing.assert_allclose(np.array(moves)[[0, 2, 4, 5]], [1e-3, (1e-3 + 1e-4) / 2, 1e-4, 1e-4], rtol=1e-3)
 
