@@ -17,6 +17,9 @@ CONFIGS = sorted(path for path in (ROOT / "train/configs").rglob("*.py") if path
 MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:home|root|Users|work|opt)/[\w.]")
 
 
+BINARY = (".png", ".gif", ".npz", ".index", ".data-00000-of-00001")
+
+
 def text_files() -> Iterator[Path]:
     """Every file of the repository that a person wrote, and the locks."""
     yield from (path for path in ROOT.iterdir() if path.is_file() and path.name != ".git")
@@ -32,7 +35,7 @@ def text_files() -> Iterator[Path]:
         ".ci",
     ):
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".png", ".gif", ".npz"):
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix not in BINARY:
                 yield path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -126,6 +127,7 @@ def _replicas_meet(networks: Sequence[Any]) -> bool:
 _warned: set[str] = set()
 
 
+@tf.autograph.experimental.do_not_convert
 def compiled(function: Callable[..., Any], inputs: Sequence[tf.Tensor], name: str, replicas_meet: bool) -> Any:
     """The function compiled by XLA, or itself where that cannot be, with one warning that says why.
 
@@ -144,11 +146,21 @@ def compiled(function: Callable[..., Any], inputs: Sequence[tf.Tensor], name: st
             "memory or accumulation_steps), or leave jit_compile off."
         )
         return function
+    specs = [tf.TensorSpec(value.shape, value.dtype) for value in inputs]
     traced = tf.function(function, jit_compile=True, autograph=False)
-    try:
-        with tf.init_scope():
-            specs = [tf.TensorSpec(value.shape, value.dtype) for value in inputs]
+    context = tf.distribute.get_replica_context()
+    replica = tf.get_static_value(context.replica_id_in_sync_group)
+
+    def compile_on_trial() -> Any:
+        with tf.distribute.ReplicaContext(context.strategy, replica):
+            concrete = traced.get_concrete_function(*specs)
             traced.experimental_get_compiler_ir(*specs)(stage="hlo")
+            return concrete
+
+    # Here a graph is being built, and tf.init_scope, the way out of it, records no gradients: another thread does.
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            return pool.submit(compile_on_trial).result()
     except Exception as error:  # whatever XLA's bridge raises, training goes on without it
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         _warn_once(
@@ -156,7 +168,6 @@ def compiled(function: Callable[..., Any], inputs: Sequence[tf.Tensor], name: st
             f"({lines[0][:300]}). Leave jit_compile off to silence this."
         )
         return function
-    return traced
 
 
 def _warn_once(message: str) -> None:
