@@ -28,10 +28,19 @@ def build_named(layer: keras.layers.Layer, shape: Any) -> None:
 
 
 def double(images: Any) -> tf.Tensor:
-    """Nearest-neighbour upsampling by two: (B, H, W, C) -> (B, 2 H, 2 W, C)."""
-    dynamic = tf.shape(images)
-    height, width = (dynamic[axis] if images.shape[axis] is None else images.shape[axis] for axis in (1, 2))
-    return tf.image.resize(images, [2 * height, 2 * width], method="nearest")
+    """Nearest-neighbour upsampling by two: (B, H, W, C) -> (B, 2 H, 2 W, C).
+
+    Its gradient, the sum over two by two places, is written as a pooling: XLA has none for resizing on a CPU.
+    """
+
+    @tf.custom_gradient
+    def doubled(images: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        dynamic = tf.shape(images)
+        height, width = (dynamic[axis] if images.shape[axis] is None else images.shape[axis] for axis in (1, 2))
+        larger = tf.image.resize(images, [2 * height, 2 * width], method="nearest")
+        return larger, lambda upstream: 4.0 * halve(upstream)
+
+    return doubled(images)
 
 
 def halve(images: Any) -> tf.Tensor:
