@@ -1,30 +1,71 @@
-"""SavedModels that load without this package."""
+"""SavedModels that load without this package: variables and graphs only, no Keras, no random operation."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from attennorm_tf._compat import raw_variable
+from attennorm_tf.export.folded_networks import folded_network
+from attennorm_tf.export.request_checks import CONTEXTUAL_LIMITS, Limits, check_limits
+from attennorm_tf.export.signatures import generation_signatures, inpainting_signatures
+from attennorm_tf.models import ClassConditionalGenerator, ContextualAttentionInpainter
 
 
 class ExportError(RuntimeError):
     """A file could not be exported, or does not compute what the model computes."""
 
 
-def export_generator(generator: Any, path: str | os.PathLike[str], tolerance: float = 1e-4) -> Path:
-    """Writes a generator as a SavedModel: variables and graphs only, no Keras, no random operation.
+def default_limits(model: Any) -> Limits:
+    """What a request may hold where nothing else is said."""
+    return CONTEXTUAL_LIMITS if isinstance(model, ContextualAttentionInpainter) else Limits()
 
-    Signatures:
-        serving_default: latents (N, latent_dim) float32, class_ids (N,) int32 -> images (N, R, R, C) in [-1, 1],
-            and layout (N, h, w, n) where the generator has attentive normalization.
-        blend: latents, class_weights (N, K) float32 -> the same.
+
+def write_saved_model(model: Any, folder: str | os.PathLike[str], limits: Limits | None = None) -> None:
+    """Writes a generator or inpainting network as a SavedModel with the signatures of `signatures`.
+
+    Args:
+        model: built, not made under a multi-replica strategy.
+        folder: where `saved_model.pb` and `variables` go.
+        limits: of a request; default `default_limits`.
+
+    Raises:
+        ValueError: a limit out of range, or another model.
+        ExportError: its graph holds an operation that would make it random, or need Python or other libraries.
+    """
+    limits = default_limits(model) if limits is None else limits
+    check_limits(limits)
+    network = folded_network(model)
+    if isinstance(model, ClassConditionalGenerator):
+        signatures = generation_signatures(network, model.latent_dim, model.num_classes, limits)
+    else:
+        signatures = inpainting_signatures(network, limits)
+    module = tf.Module()
+    module.variables_of_the_model = list(network.variables)
+    concrete = {name: function.get_concrete_function() for name, function in signatures.items()}
+    for name, function in concrete.items():
+        check_operations(name, function.graph.as_graph_def())
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(folder), signatures=concrete, options=options)
+
+
+def check_operations(name: str, graph: Any) -> None:
+    """Raises ExportError for an operation that is random or runs Python, in a graph or its functions."""
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    found = {node.op for node in nodes}
+    wrong = sorted(op for op in found if "Random" in op or "PyFunc" in op or "Multinomial" in op)
+    if wrong:
+        raise ExportError(f"signature {name!r}: its graph holds {', '.join(wrong)}.")
+
+
+def export_generator(generator: Any, path: str | os.PathLike[str], tolerance: float = 1e-4) -> Path:
+    """Writes a generator's SavedModel, at the end of a run; see `signatures` for what it offers.
 
     The file is written aside, loaded again and compared with the generator before it takes its place.
 
@@ -39,50 +80,33 @@ def export_generator(generator: Any, path: str | os.PathLike[str], tolerance: fl
     Raises:
         ExportError: it could not be written, or its outputs differ.
     """
+    from attennorm_tf.export.parity import check_saved_model
+
     path = Path(path)
-    with_layout = generator.attentive_normalization is not None
-
-    def infer(latents: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        if not with_layout:
-            return {"images": generator([latents, labels], training=False)}
-        images, layout = generator([latents, labels], training=False, return_layout=True)
-        return {"images": images, "layout": layout}
-
-    latents = tf.TensorSpec([None, generator.latent_dim], tf.float32, name="latents")
-    class_ids = tf.TensorSpec([None], tf.int32, name="class_ids")
-    class_weights = tf.TensorSpec([None, generator.num_classes], tf.float32, name="class_weights")
-    signatures = {
-        "serving_default": tf.function(
-            lambda latents, class_ids: infer(latents, class_ids), input_signature=[latents, class_ids]
-        ),
-        "blend": tf.function(
-            lambda latents, class_weights: infer(latents, class_weights), input_signature=[latents, class_weights]
-        ),
-    }
-    module = tf.Module()
-    module.variables_of_the_model = [raw_variable(weight) for weight in generator.weights]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    try:
-        tf.saved_model.save(module, str(aside), signatures=signatures)
-        _check_parity(generator, aside, tolerance)
-        aside.chmod(0o755)
+    with written_aside(path) as aside:
+        write_saved_model(generator, aside)
+        check_saved_model(generator, aside, tolerance)
         if path.exists():
             shutil.rmtree(path)
-        os.replace(aside, path)
-    except (OSError, tf.errors.OpError) as error:
-        raise ExportError(f"SavedModel {path} could not be written: {str(error).splitlines()[0]}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return path
 
 
-def _check_parity(generator: Any, path: Path, tolerance: float) -> None:
-    latents = np.random.default_rng(0).standard_normal((3, generator.latent_dim)).astype(np.float32)
-    labels = (np.arange(3) % generator.num_classes).astype(np.int32)
-    expected = generator([tf.constant(latents), tf.constant(labels)], training=False).numpy()
-    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
-    written = signature(latents=tf.constant(latents), class_ids=tf.constant(labels))["images"].numpy()
-    difference = float(np.abs(expected - written).max())
-    if not difference <= tolerance:
-        raise ExportError(f"SavedModel {path}: its images differ from the generator's by {difference:g}.")
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that takes its name at the end, or is gone where something fails.
+
+    Raises:
+        ExportError: in place of what the file system or TensorFlow raises.
+    """
+    aside: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+        yield aside
+        aside.chmod(0o755)  # mkdtemp makes a private folder
+        os.replace(aside, path)
+    except (OSError, tf.errors.OpError) as error:
+        raise ExportError(f"{path} could not be written: {str(error).splitlines()[0]}") from error
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)

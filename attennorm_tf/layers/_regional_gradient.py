@@ -150,6 +150,7 @@ def normalize_regions(
     offset: tf.Tensor | None,
     epsilon: float,
     statistics: str,
+    differentiable: bool = True,
 ) -> tf.Tensor:
     """Regional normalization of flattened maps with a gradient written by hand.
 
@@ -160,6 +161,7 @@ def normalize_regions(
         offset: (1, c) or (n, c), same dtype, or None for 0.
         epsilon: added to the counts and to the standard deviations.
         statistics: "algorithm1" or "weighted".
+        differentiable: whether there is a gradient.
 
     Returns:
         (b, p, c). The gradient can be differentiated again.
@@ -168,6 +170,8 @@ def normalize_regions(
     channels = tf.shape(features)[2]
     beta = tf.ones([1, channels], features.dtype) if scale is None else scale
     alpha = tf.zeros([1, channels], features.dtype) if offset is None else offset
+    if not differentiable:
+        return core(features, layout, beta, alpha, epsilon)[0]
 
     @tf.custom_gradient
     def fused(x: tf.Tensor, s: tf.Tensor, beta: tf.Tensor, alpha: tf.Tensor) -> tuple[tf.Tensor, Gradient]:

@@ -24,6 +24,7 @@ def regional_normalization(
     *,
     epsilon: float = 1e-5,
     statistics: str = "algorithm1",
+    differentiable: bool = True,
 ) -> tf.Tensor:
     """Normalizes each region of each image by its own mean and standard deviation (Algorithm 1, Eq. 5).
 
@@ -42,6 +43,7 @@ def regional_normalization(
         epsilon: > 0; added to each entity's pixel count and to each standard deviation.
         statistics: "algorithm1": sum (S X - mean)^2 / count, the masked map's deviation over all pixels.
             "weighted": sum S (X - mean)^2 / count, the variance within the region.
+        differentiable: False leaves out the hand-written gradient, which exported graphs cannot hold: for inference.
 
     Returns:
         (B, H, W, C), dtype of `features`.
@@ -63,8 +65,9 @@ def regional_normalization(
     arguments = _prepare(features, layout, scale, offset, epsilon, statistics)
     features, layout, scale, offset, result_dtype = arguments
     normalized = normalize_regions(
-        _flatten(features), _flatten(layout), _per_entity(scale), _per_entity(offset), epsilon, statistics
-    )
+        _flatten(features), _flatten(layout), _per_entity(scale), _per_entity(offset), epsilon, statistics,
+        differentiable,
+    )  # fmt: skip
     return _cast(_unflatten(normalized, features), result_dtype)
 
 

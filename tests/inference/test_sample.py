@@ -83,16 +83,14 @@ def test_pictures_and_export_of_any_preset(tmp_path: Path, preset: str) -> None:
     names = [path.name for path in draw_pictures(made, tmp_path / "pictures")]
     assert names == ["samples.png", *(["layouts.png"] if preset == "attennorm" else []), "interpolation.png"]
     path = export_generator(made, tmp_path / "saved_model")
-    outputs = tf.saved_model.load(str(path)).signatures["serving_default"](
-        latents=tf.zeros([1, 8]), class_ids=tf.constant([1])
-    )
+    outputs = tf.saved_model.load(str(path)).signatures["latents"](latents=tf.zeros([1, 8]), class_ids=tf.constant([1]))
     assert sorted(outputs) == (["images", "layout"] if preset == "attennorm" else ["images"])
     assert export_generator(made, path) == path  # replaces
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
 
 
 def test_an_export_that_differs_is_not_left_behind(tmp_path: Path, generator: ClassConditionalGenerator) -> None:
-    with pytest.raises(ExportError, match=r"differ from the generator's"):
+    with pytest.raises(ExportError, match=r"differ from the checkpoint's"):
         export_generator(generator, tmp_path / "saved_model", tolerance=-1.0)
     assert list(tmp_path.iterdir()) == []
 

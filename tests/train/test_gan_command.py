@@ -97,7 +97,7 @@ def test_the_saved_model_loads_without_the_package(finished: tuple[Path, str], t
         "sys.modules['attennorm_tf'] = None\n"
         "model = tf.saved_model.load(sys.argv[1])\n"
         "latents = tf.constant(np.load(sys.argv[2] + '/latents.npy'))\n"
-        "hard = model.signatures['serving_default'](latents=latents, class_ids=tf.constant([1, 5, 9]))\n"
+        "hard = model.signatures['latents'](latents=latents, class_ids=tf.constant([1, 5, 9]))\n"
         "soft = model.signatures['blend'](latents=latents, class_weights=tf.one_hot([1, 5, 9], 10))\n"
         "np.savez(sys.argv[2] + '/out.npz', hard=hard['images'], soft=soft['images'], layout=hard['layout'])\n"
     )
