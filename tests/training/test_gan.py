@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def config(preset: str = "attennorm", steps: int = 6, **model: Any) -> GanConfig
     made.training.ema_decay = 0.9
     made.logging.log_every_steps = 2
     made.logging.image_every_steps = 0
-    made.logging.checkpoint_every_steps = 3
+    made.logging.checkpoint_every_steps = 2
     return made
 
 
@@ -250,28 +251,42 @@ def test_scalars_name_the_network_and_are_finite() -> None:
     }  # fmt: skip
 
 
-def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
-    preset = "attennorm_bn"  # has all kinds of state: moving averages within attentive normalization too
-    whole = train(tmp_path / "whole", config(preset, steps=6))
-    train(tmp_path / "parts", config(preset, steps=2))
-    parts = train(tmp_path / "parts", config(preset, steps=6))
-    assert digest(whole) == digest(parts)
-    assert digest(whole) != digest(GanTask(config(preset), 10, 1))
+class Run(NamedTuple):
+    """A run of four steps that kept the checkpoint of the second too, and what it must agree with later."""
+
+    path: Path
+    task: GanTask
+    digest: str
 
 
-def test_a_checkpoint_holds_every_weight_and_slot(tmp_path: Path) -> None:
-    task = train(tmp_path, config(steps=1))
-    saved = tf.train.list_variables(str(tmp_path / "checkpoints" / "step-00000001" / "state"))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    path = tmp_path_factory.mktemp("whole")
+    # Has all kinds of state: moving averages within attentive normalization too.
+    task = train(path, config("attennorm_bn", steps=4))
+    return Run(path, task, digest(task))
+
+
+def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path: Path, whole: Run) -> None:
+    shutil.copytree(whole.path / "checkpoints" / "step-00000002", tmp_path / "checkpoints" / "step-00000002")
+    resumed = train(tmp_path, config("attennorm_bn", steps=4))
+    assert digest(resumed) == whole.digest
+    assert whole.digest != digest(GanTask(config("attennorm_bn"), 10, 1))
+
+
+def test_a_checkpoint_holds_every_weight_and_slot(whole: Run) -> None:
+    task = whole.task
+    saved = tf.train.list_variables(str(whole.path / "checkpoints" / "step-00000004" / "state"))
     names = [name for name, _ in saved if name.endswith("VARIABLE_VALUE")]
     assert len(names) == len(values(task)) + 1  # and the step
 
 
-def test_a_loaded_generator_makes_the_same_images(tmp_path: Path) -> None:
-    task = train(tmp_path, config(steps=3))
+def test_a_loaded_generator_makes_the_same_images(whole: Run) -> None:
+    task = whole.task
     latents, labels = draw_latents(5, 8, seed=1), np.array([0, 3, 9, 9, 1])
     for average, model in ((True, task.average), (False, task.generator)):
-        loaded = load_generator(str(tmp_path), average=average)
-        assert loaded.step == 3
+        loaded = load_generator(str(whole.path), average=average)
+        assert loaded.step == 4
         assert loaded.class_names == [str(i) for i in range(10)]
         images = sample(loaded.generator, latents, labels, batch_size=2).images
         expected = model([tf.constant(latents), tf.constant(labels)], training=False)
