@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from attennorm_tf.cli import compare_results as command
 from tests.inference.test_compare_results import result
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import run_module
 
 
 def compare(*arguments: str) -> int:
@@ -53,10 +49,13 @@ def test_mistakes(place):
 
 def test_strict_ends_with_one_line_and_an_exit_code(place):
     paths = [str(place / name) for name in ("a", "b", "c")]
-    done = subprocess.run(
-        [sys.executable, "-m", "attennorm_tf.cli.compare_results", *paths, "--strict", f"--output={place / 'x.md'}"],
-        cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_module(
+        "attennorm_tf.cli.compare_results",
+        *paths,
+        "--strict",
+        f"--output={place / 'x.md'}",
+        env={"CUDA_VISIBLE_DEVICES": ""},
+    )
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == "error: --strict: a and c were not measured alike: samples.seed: 0 / 1."

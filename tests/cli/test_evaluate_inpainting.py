@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +16,7 @@ from attennorm_tf.cli import evaluate_inpainting as command
 from attennorm_tf.training import CheckpointError, CheckpointStore
 from attennorm_tf.training.checkpointing import read_manifest, write_manifest
 from tests.inference.inpainters import tiny_config, write_checkpoint
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import run_module
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +76,7 @@ def test_a_network_beside_the_floors_and_finished_images(place, tmp_path, capsys
     # Another process comes to the same numbers, and what the network made scores as the network.
     finished = f"--finished=again:{tmp_path / 'out' / 'completed' / 'tiny_attentive'}"
     arguments = [f"--images={place / 'photos'}", f"--output={tmp_path / 'two'}", model, "--seed=3", finished]
-    done = subprocess.run(
-        [sys.executable, "-m", "attennorm_tf.cli.evaluate_inpainting", *arguments],
-        cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_module("attennorm_tf.cli.evaluate_inpainting", *arguments, env={"CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 0, done.stderr[-2000:]
     second = json.loads((tmp_path / "two" / "results.json").read_text())
     assert second["protocol"]["sha256_as_evaluated"] == protocol["sha256_as_evaluated"]

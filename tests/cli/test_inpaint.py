@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,7 @@ from PIL import Image
 from attennorm_tf.cli import inpaint as command
 from attennorm_tf.training import CheckpointError, CheckpointStore
 from tests.inference.inpainters import tiny_config, write_checkpoint
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import run_module
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +130,9 @@ def test_mistakes_are_one_clear_line(place: Path, tmp_path: Path, arguments: tup
 @pytest.mark.slow
 def test_as_a_command_of_its_own(place: Path, tmp_path: Path) -> None:
     """What only a process shows: flags, help, one line for an error, the exit code."""
-    program = [sys.executable, "-m", "attennorm_tf.cli.inpaint"]
     arguments = [f"--model={place}/gan", f"--image={place}/photos/0.png", f"--mask={place}/masks/0.png",
                  f"--output={tmp_path}/out.png"]  # fmt: skip
-    done = subprocess.run([*program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_module("attennorm_tf.cli.inpaint", *arguments)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert f"error: checkpoint {place}/gan/checkpoints/step-00000001 holds no inpainting network" in done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pkgutil
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from attennorm_tf.data.image_decoding import centre_square, read_image
 from attennorm_tf.data.photograph_sources import tfds_images
 from attennorm_tf.data.unlabeled_images import Crops, IndexedPhotographs
 from attennorm_tf.data.validation_split import select_part
+from tests.processes import run_module
 
 MASKS = make_masks("rectangle", height=4, width=4, shrink=2)
 
@@ -414,8 +413,6 @@ raise SystemExit(3)
 
 @pytest.mark.slow
 def test_a_program_ends_while_its_pipeline_runs():
-    done = subprocess.run(
-        [sys.executable, "-c", _RUNNING_PIPELINE], timeout=120, capture_output=True, text=True, check=False
-    )
+    done = run_module("-c", _RUNNING_PIPELINE, timeout=120)
     assert done.returncode == 3, done.stderr
     assert "Error" not in done.stderr

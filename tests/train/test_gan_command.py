@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,8 +15,8 @@ import tensorflow as tf
 from PIL import Image
 
 from attennorm_tf.training import CheckpointStore
+from tests.processes import run_module, start_module
 
-ROOT = Path(__file__).parents[2]
 TINY = (
     "--config.model.width=0.125",
     "--config.training.steps=4",
@@ -31,16 +29,8 @@ TINY = (
 )
 
 
-def command(module: str, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
-
-
 def train(workdir: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return command("train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={workdir}", *arguments)
+    return run_module("train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={workdir}", *arguments)
 
 
 def folder(root: Path, classes: int = 2, images: int = 5) -> Path:
@@ -101,10 +91,7 @@ def test_the_saved_model_loads_without_the_package(finished: tuple[Path, str], t
         "soft = model.signatures['blend'](latents=latents, class_weights=tf.one_hot([1, 5, 9], 10))\n"
         "np.savez(sys.argv[2] + '/out.npz', hard=hard['images'], soft=soft['images'], layout=hard['layout'])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(finished[0] / "saved_model"), str(tmp_path)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_module("-c", code, finished[0] / "saved_model", tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     generator = load_generator(finished[0]).generator
     images, layout = generator([tf.constant(latents), tf.constant([1, 5, 9])], return_layout=True)
@@ -122,7 +109,7 @@ def test_the_saved_model_loads_without_the_package(finished: tuple[Path, str], t
 
 @pytest.mark.slow
 def test_sampling(finished: tuple[Path, str], tmp_path: Path) -> None:
-    done = command(
+    done = run_module(
         "attennorm_tf.cli.sample", f"--checkpoint={finished[0]}", "--classes=3,7", "--count=6", "--interpolate=1,7",
         "--steps=3", "--truncation=0.7", "--seed=5", f"--output={tmp_path / 'a'}",
     )  # fmt: skip
@@ -133,7 +120,7 @@ def test_sampling(finished: tuple[Path, str], tmp_path: Path) -> None:
         assert image.size == (16, 16)
     for name in ("grid.png", "layouts.png", "interpolation.png"):
         assert str(tmp_path / "a" / name) in done.stdout
-    again = command(
+    again = run_module(
         "attennorm_tf.cli.sample", f"--checkpoint={finished[0] / 'checkpoints'}", "--classes=3,7", "--count=2",
         "--truncation=0.7", "--seed=5", f"--output={tmp_path / 'b'}",
     )  # fmt: skip
@@ -141,7 +128,7 @@ def test_sampling(finished: tuple[Path, str], tmp_path: Path) -> None:
     for name in names[:2]:
         first, second = (np.asarray(Image.open(tmp_path / part / "images" / name), int) for part in "ab")
         assert np.abs(first - second).max() <= 1
-    refused = command(
+    refused = run_module(
         "attennorm_tf.cli.sample", f"--checkpoint={finished[0]}", f"--output={tmp_path / 'c'}", "--classes=12"
     )
     assert refused.returncode == 1
@@ -162,20 +149,17 @@ def test_another_experiment_is_refused_with_the_difference(finished: tuple[Path,
 @pytest.mark.slow
 def test_ctrl_c_saves(tmp_path: Path) -> None:
     arguments = [*TINY, "--config.training.steps=100000", "--config.evaluation.classifier="]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={tmp_path}",
-         *arguments],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
+    with start_module(
+        "train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={tmp_path}", *arguments
+    ) as process:
         deadline = time.monotonic() + 200
         while not (tmp_path / "metrics.jsonl").exists():
-            assert process.poll() is None and time.monotonic() < deadline  # noqa: PT018
-            time.sleep(0.2)
+            assert process.poll() is None, process.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
+        process.wait(120)
+    said = process.stdout + process.stderr
     assert process.returncode == 130
     assert "stopped by SIGINT, saved at step" in said
     assert "Traceback" not in said

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,8 @@ from PIL import Image
 
 from attennorm_tf.config import GanConfig, InpaintingConfig
 from attennorm_tf.training import RunDirectory
+from tests.processes import run_module
 
-ROOT = Path(__file__).parents[2]
 TINY = (
     "--config.data.name=image_folder",
     "--config.data.validation_fraction=0.4",
@@ -38,11 +36,7 @@ TINY = (
 
 def train(workdir: Path, *arguments: str) -> subprocess.CompletedProcess:
     config = "--config=train/configs/inpainting_photographs.py"
-    return subprocess.run(
-        [sys.executable, "-m", "train.inpainting", config, f"--workdir={workdir}", *arguments],
-        cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, text=True, timeout=240,
-        check=False,
-    )  # fmt: skip
+    return run_module("train.inpainting", config, f"--workdir={workdir}", *arguments)
 
 
 @pytest.fixture(scope="session")

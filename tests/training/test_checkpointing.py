@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from attennorm_tf.training.checkpointing import (
     read_manifest,
     restore,
 )
+from tests.processes import run_module
 
 
 def items(value: float = 0.0) -> dict[str, Any]:
@@ -202,10 +201,7 @@ except CheckpointError as error:
 
 def test_a_write_that_fails_half_way_leaves_the_last_good_one(tmp_path: Path) -> None:
     """A file-size limit makes TensorFlow's own write fail in the middle, as a full disk does."""
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", _FULL_DISK, str(tmp_path)], capture_output=True, text=True, cwd=root, timeout=120
-    )
+    done = run_module("-c", _FULL_DISK, tmp_path)
     assert done.returncode == 7, done.stderr[-2000:]
     assert f"checkpoint {tmp_path}/step-00000002 could not be written" in done.stdout
     assert f"the last good one is {tmp_path}/step-00000001" in done.stdout
