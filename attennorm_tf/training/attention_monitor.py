@@ -136,10 +136,23 @@ def watch_attention(
         What `run` returns, and the sums of each layer that was called.
     """
     sums: dict[str, AttentionSums] = {}
-    with contextlib.ExitStack() as stack:
-        for name, layer in layers.items():
-            stack.enter_context(_noted(layer, name, sums))
-        return run(), sums
+
+    def add(name: str, features: Any, layouts: Any) -> None:
+        sums[name] = attention_sums(features, layouts)
+
+    return _watched(layers, run, add), sums
+
+
+def watch_features(
+    layers: dict[str, AttentiveNormalization], run: Callable[[], _Result]
+) -> tuple[_Result, dict[str, tuple[Any, Any]]]:
+    """As `watch_attention`, but with what each layer was given and its layout, (b, h, w, c) and (b, h, w, n)."""
+    seen: dict[str, tuple[Any, Any]] = {}
+
+    def add(name: str, features: Any, layouts: Any) -> None:
+        seen[name] = features, layouts
+
+    return _watched(layers, run, add), seen
 
 
 def attention_scalars(layer: AttentiveNormalization, summary: AttentionSummary, prefix: str = "") -> dict[str, float]:
@@ -160,9 +173,18 @@ def attention_scalars(layer: AttentiveNormalization, summary: AttentionSummary, 
     return {prefix + name: value for name, value in values.items()}
 
 
+def _watched(
+    layers: dict[str, AttentiveNormalization], run: Callable[[], _Result], note: Callable[[str, Any, Any], None]
+) -> _Result:
+    with contextlib.ExitStack() as stack:
+        for name, layer in layers.items():
+            stack.enter_context(_noted(layer, name, note))
+        return run()
+
+
 @contextlib.contextmanager
-def _noted(layer: AttentiveNormalization, name: str, sums: dict[str, AttentionSums]) -> Iterator[None]:
-    """While it lasts, the layer's calls also leave their sums in `sums[name]`.
+def _noted(layer: AttentiveNormalization, name: str, note: Callable[[str, Any, Any], None]) -> Iterator[None]:
+    """While it lasts, the layer's calls also tell `note` their features and layouts.
 
     An attribute of the instance hides the method of its class: so no network on the way has to hand layouts and
     features through. (Written to `__dict__`, past Keras' own bookkeeping of attributes.)
@@ -171,7 +193,7 @@ def _noted(layer: AttentiveNormalization, name: str, sums: dict[str, AttentionSu
 
     def noted(inputs: Any, training: bool | None = None, return_layout: bool = False) -> Any:
         outputs, layout = call(inputs, training=training, return_layout=True)
-        sums[name] = attention_sums(inputs, layout)
+        note(name, inputs, layout)
         return (outputs, layout) if return_layout else outputs
 
     own: dict[str, Any] = layer.__dict__

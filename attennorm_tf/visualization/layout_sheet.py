@@ -2,148 +2,169 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
-from attennorm_tf.visualization.image_grid import BACKGROUND, enlarge, scale_to, to_uint8, write
+from attennorm_tf.visualization.entity_colors import heat_colors, layout_colors
+from attennorm_tf.visualization.image_grid import BACKGROUND, to_uint8, write
+from attennorm_tf.visualization.tiles import tile_size, tiles
 
-# The first eight are Okabe and Ito's, distinct under the common kinds of colour blindness.
-_OKABE_ITO = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-    (40, 40, 40),
-)
-_SMALLEST_TILE = 80
 _GAP = 6
 _HEADING = 22
-# Dark violet over teal to yellow: lightness rises evenly, so brighter is higher in grey and to every eye.
-_HEAT = np.array(
-    [
-        (13, 8, 50),
-        (52, 34, 116),
-        (49, 88, 140),
-        (33, 132, 141),
-        (60, 175, 115),
-        (164, 213, 68),
-        (253, 231, 80),
-    ]
-)
-
-
-def layout_colors(n: int) -> np.ndarray:
-    """Distinct colours, uint8 (n, 3); colour k is the same for every n.
-
-    The first eight are safe for colour-blind readers; each further one is the farthest from those before it.
-    """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}.")
-    colors = np.array(_OKABE_ITO, np.float64)
-    if n > len(colors):
-        candidates = np.stack(np.meshgrid(*[np.linspace(15, 240, 8)] * 3, indexing="ij"), -1).reshape(-1, 3)
-        distances = _difference(candidates[:, np.newaxis], colors).min(axis=1)
-        while len(colors) < n:
-            farthest = candidates[distances.argmax()]
-            colors = np.concatenate([colors, farthest[np.newaxis]])
-            distances = np.minimum(distances, _difference(candidates, farthest))
-    return np.round(colors[:n]).astype(np.uint8)
-
-
-def _difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of RGB colours, weighing lightness more, which every eye can tell apart."""
-    offsets = first - second
-    lightness = offsets @ (0.299, 0.587, 0.114)
-    return np.sqrt(np.square(offsets - lightness[..., np.newaxis]).sum(axis=-1) + np.square(4 * lightness))
+_ONE_LINE = 10  # maps; more of them are shown in lines of eight
+_LINE = 8
+_LABEL_MARGIN = 64
+_GREY = np.array([0.299, 0.587, 0.114])
 
 
 def binarized_layout(layout: np.ndarray) -> np.ndarray:
     """Each pixel in the colour of the entity it belongs to most: (..., H, W, n) to uint8 (..., H, W, 3)."""
-    layout = _checked(layout)
+    layout = checked_layouts(layout)
     return layout_colors(layout.shape[-1])[layout.argmax(axis=-1)]
 
 
-def layout_sheet(images: np.ndarray, layouts: np.ndarray, max_entities: int | None = None) -> np.ndarray:
-    """Figure 5: a row for each image, with its binarised layout and one heat map per entity in use.
+def attention_maps(images: np.ndarray, layouts: np.ndarray, opacity: float = 0.65) -> np.ndarray:
+    """Figure 5's maps over the images: the brighter, the more of a place belongs to an entity.
+
+    Args:
+        images: float (b, H, W, 1 or 3) in [-1, 1]; shown in grey.
+        layouts: float (b, h, w, n).
+        opacity: of the maps, in [0, 1]; at 1 nothing is seen of the images.
+
+    Returns:
+        uint8 (b, n, H, W, 3); each map is brightest where its entity has the most of this image.
+
+    Raises:
+        ValueError: other shapes, values that are not finite, or an opacity outside [0, 1].
+    """
+    layouts = checked_layouts(layouts, images)
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must be in [0, 1], got {opacity!r}.")
+    grey = np.repeat((to_uint8(images) @ _GREY)[..., np.newaxis], 3, axis=-1)
+    maps = np.stack([_resized(heat_colors(one), images.shape[1:3]) for one in np.moveaxis(layouts, -1, 1)])
+    return np.round((1 - opacity) * grey[:, np.newaxis] + opacity * maps).astype(np.uint8)
+
+
+def layout_sheet(
+    images: np.ndarray, layouts: np.ndarray, max_entities: int | None = None, *, over_images: bool = False
+) -> np.ndarray:
+    """Figure 5: for each image, its binarised layout and one heat map per entity in use.
 
     Entities that own no pixel of any image are left out; the others stand in the order of the area they own.
     Over each map is the entity's number, its colour in the binarised layout, and the share of pixels it owns.
-    A map is black where the entity has no part of a pixel and brightest where it has the most in this row's
-    image.
+    A map is black where the entity has no part of a pixel and brightest where it has the most in this image.
 
     Args:
         images: float (b, H, W, 1 or 3) in [-1, 1].
         layouts: float (b, h, w, n), of any size (a layout is often smaller than its image).
         max_entities: at most so many heat maps; None: all in use.
+        over_images: whether the maps lie over the images, see `attention_maps`.
 
     Returns:
-        uint8 (H', W', 3), enlarged by whole factors so that 16x16 images can be seen.
+        uint8 (H', W', 3), a row for each image, or several where more than ten entities are in use; images smaller
+        than 80 pixels are enlarged by whole factors, those larger than 256 made smaller.
 
     Raises:
         ValueError: other shapes, values that are not finite, or `max_entities` below 1.
     """
     if max_entities is not None and max_entities < 1:
         raise ValueError(f"max_entities must be at least 1, got {max_entities}.")
-    layouts = _checked(layouts, images)
+    layouts = checked_layouts(layouts, images)
     num_entities = layouts.shape[-1]
-    shares = np.bincount(layouts.argmax(axis=-1).ravel(), minlength=num_entities) / layouts[..., 0].size
+    shares = owned_shares(layouts)
     in_use = [int(index) for index in np.argsort(-shares, kind="stable") if shares[index] > 0]
     entities = in_use[:max_entities]
-    tile = _tile_side(images)
-    columns = [_tiles(to_uint8(images), tile), _tiles(binarized_layout(layouts), tile)]
-    columns += [_tiles(_heat(layouts[..., entity]), tile) for entity in entities]
-    step = tile + _GAP
-    canvas = Image.new("RGB", (_GAP + len(columns) * step + _GAP, 2 * _HEADING + len(images) * step), BACKGROUND)
-    lefts = [_GAP + index * step + (_GAP if index > 1 else 0) for index in range(len(columns))]
-    headings = ["image", "layout"]
-    headings += [f"entity {entity}" for entity in entities]
+    size = tile_size(images)
     colors = layout_colors(num_entities)
-    for column, (left, heading, tiles) in enumerate(zip(lefts, headings, columns)):
-        write(canvas, (left + tile // 2, _HEADING // 2 + 2), heading, tile)
-        if column == 1:
-            write(canvas, (left + tile // 2, _HEADING + 9), f"{len(in_use)} of {num_entities} in use", tile)
-        elif column > 1:
-            entity = entities[column - 2]
-            top = _HEADING + 3
-            canvas.paste(tuple(int(part) for part in colors[entity]), (left, top, left + 12, top + 12))
-            write(canvas, (left + 12 + (tile - 12) // 2, top + 6), _percent(shares[entity]), tile - 16)
-        for row, pixels in enumerate(tiles):
-            canvas.paste(Image.fromarray(pixels), (left, 2 * _HEADING + row * step))
+    per_line = len(entities) if len(entities) <= _ONE_LINE else _LINE
+    lines = [entities[start : start + per_line] for start in range(0, len(entities), per_line)]
+    step = size.column + _GAP
+    lefts = [_GAP + column * step + (_GAP if column > 1 else 0) for column in range(2 + per_line)]
+    heads = 2 * _HEADING
+    block = size.height + _GAP if len(lines) == 1 else len(lines) * (heads + size.height + _GAP)
+    top = heads if len(lines) == 1 else 0
+    canvas = Image.new("RGB", (_GAP + (2 + per_line) * step + _GAP, top + len(images) * block), BACKGROUND)
+    shown = attention_maps(images, layouts[..., entities], 0.65 if over_images else 1.0)
+    maps = dict(zip(entities, shown.swapaxes(0, 1))) if over_images else {}
+    both = (tiles(to_uint8(images), size, smooth=True), tiles(binarized_layout(layouts), size))
+    for row in range(len(images)):
+        for number, line in enumerate(lines):
+            y = top + row * block + number * (heads + size.height + _GAP)
+            if len(lines) > 1 or row == 0:
+                head = y if len(lines) > 1 else 0
+                if number == 0:
+                    write(canvas, (lefts[0] + size.column // 2, head + _HEADING // 2 + 2), "image", size.column)
+                    write(canvas, (lefts[1] + size.column // 2, head + _HEADING // 2 + 2), "layout", size.column)
+                    text = f"{len(in_use)} of {num_entities} in use"
+                    write(canvas, (lefts[1] + size.column // 2, head + _HEADING + 9), text, size.column)
+                for left, entity in zip(lefts[2:], line):
+                    entity_heading(canvas, (left, head), size.column, entity, colors[entity], percent(shares[entity]))
+            y += 0 if len(lines) == 1 else heads
+            if number == 0:
+                for left, pictures in zip(lefts, both):
+                    _paste(canvas, (left, y), pictures[row], size.column)
+            for left, entity in zip(lefts[2:], line):
+                pixels = maps[entity][row] if over_images else heat_colors(layouts[row, ..., entity])
+                _paste(canvas, (left, y), tiles(pixels[np.newaxis], size, smooth=over_images)[0], size.column)
     return np.array(canvas)
 
 
-def interpolation_strip(images: np.ndarray, layouts: np.ndarray, entity: int) -> np.ndarray:
+def interpolation_strip(
+    images: np.ndarray, layouts: np.ndarray, entity: int, headings: Sequence[str] | None = None
+) -> np.ndarray:
     """Figure 8: a row of images over the row of one entity's maps, on one scale for the whole row.
 
     Args:
         images: float (b, H, W, 1 or 3) in [-1, 1], the steps of an interpolation.
         layouts: float (b, h, w, n).
         entity: which map to show, in [0, n).
+        headings: what stands over each image, e.g. the classes it is between; None: nothing.
 
     Returns:
-        uint8 (H', W', 3), enlarged by whole factors.
+        uint8 (H', W', 3), small images enlarged by whole factors.
+
+    Raises:
+        ValueError: other shapes, no such entity, or not one heading for each image.
     """
-    layouts = _checked(layouts, images)
+    layouts = checked_layouts(layouts, images)
     if not 0 <= entity < layouts.shape[-1]:
         raise ValueError(f"entity must be in [0, {layouts.shape[-1]}), got {entity}.")
-    tile = _tile_side(images)
+    if headings is not None and len(headings) != len(images):
+        raise ValueError(f"headings must be one for each of {len(images)} images, got {len(headings)}.")
+    size = tile_size(images, largest=128)
     values = layouts[..., entity]
-    rows = [_tiles(to_uint8(images), tile), _tiles(_heat(values, values.max()), tile)]
-    margin = 64
-    step = tile + 2
-    canvas = Image.new("RGB", (margin + len(images) * step + _GAP, 2 * (tile + _GAP) + _GAP), BACKGROUND)
-    for row, (tiles, heading) in enumerate(zip(rows, ("image", f"entity {entity}"))):
-        top = _GAP + row * (tile + _GAP)
-        write(canvas, (margin // 2, top + tile // 2), heading, margin - 8)
-        for column, pixels in enumerate(tiles):
-            canvas.paste(Image.fromarray(pixels), (margin + column * step, top))
+    rows = [tiles(to_uint8(images), size, smooth=True), tiles(heat_colors(values, values.max()), size)]
+    step = size.column + 2
+    head = 0 if headings is None else _HEADING - _GAP
+    shape = (_LABEL_MARGIN + len(images) * step + _GAP, head + 2 * (size.height + _GAP) + _GAP)
+    canvas = Image.new("RGB", shape, BACKGROUND)
+    for column, heading in enumerate(headings or ()):
+        write(canvas, (_LABEL_MARGIN + column * step + size.column // 2, _GAP + head // 2 - 1), heading, size.column)
+    for row, (pictures, label) in enumerate(zip(rows, ("image", f"entity {entity}"))):
+        top = head + _GAP + row * (size.height + _GAP)
+        write(canvas, (_LABEL_MARGIN // 2, top + size.height // 2), label, _LABEL_MARGIN - 8)
+        for column, pixels in enumerate(pictures):
+            _paste(canvas, (_LABEL_MARGIN + column * step, top), pixels, size.column)
+    left = _LABEL_MARGIN // 2 - 6
+    top = head + _GAP + size.height + _GAP + size.height // 2 + 12
+    canvas.paste(tuple(layout_colors(entity + 1)[entity].tolist()), (left, top, left + 12, top + 12))
     return np.array(canvas)
 
 
-def _checked(layouts: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
+def entity_heading(
+    canvas: Image.Image, corner: tuple[int, int], width: int, entity: int, color: np.ndarray, text: str
+) -> None:
+    """Two lines over a tile: the entity's number; its colour and a text."""
+    left, top = corner
+    write(canvas, (left + width // 2, top + _HEADING // 2 + 2), f"entity {entity}", width)
+    canvas.paste(tuple(color.tolist()), (left, top + _HEADING + 3, left + 12, top + _HEADING + 15))
+    write(canvas, (left + 12 + (width - 12) // 2, top + _HEADING + 9), text, width - 16)
+
+
+def checked_layouts(layouts: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
+    """float32, (b, h, w, n) with `images`, otherwise (..., h, w, n). Raises ValueError unless they fit each other."""
     layouts = np.asarray(layouts, np.float32)
     if layouts.ndim < 3 or not layouts.size:
         raise ValueError(f"layouts must end in (height, width, entities), got {layouts.shape}.")
@@ -157,27 +178,23 @@ def _checked(layouts: np.ndarray, images: np.ndarray | None = None) -> np.ndarra
     return layouts
 
 
-def _tile_side(images: np.ndarray) -> int:
-    side = max(np.shape(images)[1:3])
-    return side * scale_to(side, _SMALLEST_TILE)
+def owned_shares(layouts: np.ndarray) -> np.ndarray:
+    """(n,): the share of places that belong to each entity most, of layouts (..., n)."""
+    winners = layouts.argmax(axis=-1)
+    shares: np.ndarray = np.bincount(winners.ravel(), minlength=layouts.shape[-1]) / winners.size
+    return shares
 
 
-def _tiles(pixels: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (b, h, w, 3) to squares of `side`, exactly enlarged where that is a whole factor."""
-    height, width = pixels.shape[1:3]
-    if height == width and side % height == 0:
-        return enlarge(pixels, side // height)
-    return np.stack([np.array(Image.fromarray(one).resize((side, side), Image.Resampling.NEAREST)) for one in pixels])
+def percent(share: float) -> str:
+    """For a heading: "42%"."""
+    return "0%" if share == 0 else "<1%" if share < 0.01 else f"{100 * share:.0f}%"
 
 
-def _heat(values: np.ndarray, highest: float | None = None) -> np.ndarray:
-    """(b, h, w), 0 or more, to colours of rising lightness; each map to its own maximum, or to `highest`."""
-    top = values.max(axis=(1, 2), keepdims=True) if highest is None else highest
-    position = np.clip(values / np.maximum(top, 1e-12), 0.0, 1.0) * (len(_HEAT) - 1)
-    lower = np.minimum(position.astype(int), len(_HEAT) - 2)
-    weight = (position - lower)[..., np.newaxis]
-    return np.round(_HEAT[lower] * (1 - weight) + _HEAT[lower + 1] * weight).astype(np.uint8)
+def _paste(canvas: Image.Image, corner: tuple[int, int], pixels: np.ndarray, column: int) -> None:
+    """In the middle of a column of the sheet."""
+    canvas.paste(Image.fromarray(pixels), (corner[0] + (column - pixels.shape[1]) // 2, corner[1]))
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}%" if share >= 0.01 else "<1%"
+def _resized(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """uint8 (n, h, w, 3) to `size`, each pixel the nearest."""
+    return np.stack([np.array(Image.fromarray(one).resize(size[::-1], Image.Resampling.NEAREST)) for one in pixels])
