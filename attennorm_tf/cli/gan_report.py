@@ -51,7 +51,7 @@ def write_report(workdir: Path, config: GanConfig, judge: DigitsJudge | None) ->
             ("Frechet distance, its features", f"{start['frechet_distance']:.4g} -> {end.frechet_distance:.4g}"),
             ("  smaller by a factor of", f"{ratio:.1f}"),
         ]
-    files = draw_pictures(loaded.generator, workdir)
+    files = draw_pictures(loaded.generator, workdir, names=loaded.class_names)
     if last:
         files.append(workdir / "curves.png")
         training_curves(metrics, files[-1])

@@ -53,7 +53,7 @@ def run() -> int:
         ids = class_ids("interpolate", _INTERPOLATE.value, names)
         latent = draw_latents(1, generator.latent_dim, _SEED.value, _TRUNCATION.value)[0]
         written.append(output / "interpolation.png")
-        save_png(written[-1], draw_interpolation(generator, latent, ids, _STEPS.value))
+        save_png(written[-1], draw_interpolation(generator, latent, ids, _STEPS.value, names))
     if _CLASSES.value or not _INTERPOLATE.value:
         ids = class_ids("classes", _CLASSES.value, names) or list(range(min(10, len(names))))
         count = _COUNT.value

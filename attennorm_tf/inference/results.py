@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from attennorm_tf.data import LabeledImages
 from attennorm_tf.inference.sample import draw_latents, interpolate_classes, sample
 from attennorm_tf.metrics import score_class_conditional, train_digits_classifier
 from attennorm_tf.visualization import image_grid, interpolation_strip, layout_sheet, save_png
+from attennorm_tf.visualization.interpolation import blend_headings, followed_entity, three_classes
 
 
 class Scores(NamedTuple):
@@ -48,13 +50,16 @@ class DigitsJudge:
         return Scores(float(result.accuracy), float(result.frechet_distance))
 
 
-def draw_pictures(generator: Any, folder: str | os.PathLike[str], seed: int = 0) -> list[Path]:
+def draw_pictures(
+    generator: Any, folder: str | os.PathLike[str], seed: int = 0, names: Sequence[str] | None = None
+) -> list[Path]:
     """Writes `samples.png`, `interpolation.png` and, with attentive normalization, `layouts.png`.
 
     Args:
         generator: built.
         folder: where; made if it is not there.
         seed: of the latents.
+        names: of the classes, for the interpolation; None: their numbers.
 
     Returns:
         The files.
@@ -74,31 +79,48 @@ def draw_pictures(generator: Any, folder: str | os.PathLike[str], seed: int = 0)
         save_png(files[-1], layout_sheet(images[:classes], layouts[:classes]))
     if classes > 1:
         files.append(folder / "interpolation.png")
-        class_ids = [0, classes // 3, 2 * classes // 3] if classes > 3 else list(range(classes))
-        save_png(files[-1], draw_interpolation(generator, latents[0], class_ids))
+        save_png(files[-1], draw_interpolation(generator, latents[0], three_classes(classes), names=names))
     return files
 
 
-def draw_interpolation(generator: Any, latent: np.ndarray, class_ids: list[int], steps: int = 6) -> np.ndarray:
-    """Figure 8 as a picture, (H, W, 3) uint8: blended classes over the map of one entity followed through them."""
-    images, layouts = interpolate_classes(generator, latent, class_ids, steps)
-    if layouts is None:
-        return image_grid(images, 1, len(images), scale=_scale(images))
-    return interpolation_strip(images, layouts, followed_entity(layouts))
+def draw_interpolation(
+    generator: Any,
+    latents: np.ndarray,
+    class_ids: Sequence[int],
+    steps: int = 6,
+    names: Sequence[str] | None = None,
+    entity: int | None = None,
+) -> np.ndarray:
+    """Figure 8 as a picture: blended classes over the map of one entity followed through them.
+
+    Args:
+        generator: built.
+        latents: (latent_dim,), or (k, latent_dim) for k strips under each other.
+        class_ids: two or more, visited in order.
+        steps: images from one class to the next.
+        names: of all classes; None: their numbers.
+        entity: which one to follow; None: the `followed_entity` of all strips.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ValueError: fewer than two classes, a class id or an entity out of range, or steps < 1.
+    """
+    runs = [interpolate_classes(generator, latent, class_ids, steps) for latent in np.atleast_2d(latents)]
+    names = names or [f"class {number}" for number in range(generator.num_classes)]
+    headings = blend_headings(class_ids, names, steps)
+    images = np.concatenate([run.images for run in runs])
+    if runs[0].layouts is None:
+        columns = len(runs[0].images)
+        return image_grid(images, len(runs), columns, labels=headings * len(runs), scale=_scale(images))
+    layouts = np.concatenate([run.layouts for run in runs])
+    if entity is None:
+        entity = followed_entity(layouts)
+    pairs = zip(np.split(images, len(runs)), np.split(layouts, len(runs)))
+    return np.concatenate([interpolation_strip(*pair, entity, headings) for pair in pairs])
 
 
 def _scale(images: np.ndarray) -> int:
     """Enlargement that makes small images visible on a screen."""
     return max(1, 48 // images.shape[1])
-
-
-def followed_entity(layouts: np.ndarray) -> int:
-    """The entity whose map varies most over space: one that tells parts of the image from each other.
-
-    Args:
-        layouts: (N, h, w, n).
-
-    Returns:
-        An index in [0, n).
-    """
-    return int(np.argmax(layouts.std(axis=(1, 2)).mean(axis=0)))

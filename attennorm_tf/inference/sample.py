@@ -13,6 +13,7 @@ import tensorflow as tf
 from attennorm_tf.config import GanConfig
 from attennorm_tf.models import ClassConditionalGenerator, build_gan
 from attennorm_tf.training.checkpointing import CheckpointError, find_checkpoint, read_manifest, restore
+from attennorm_tf.visualization import class_blends
 
 
 class LoadedGenerator(NamedTuple):
@@ -151,16 +152,7 @@ def interpolate_classes(
     Raises:
         ValueError: fewer than two classes, a class id out of range, or steps < 1.
     """
-    if len(class_ids) < 2 or steps < 1:
-        raise ValueError(f"class_ids must name two or more classes and steps be >= 1; got {class_ids}, {steps}.")
-    check_class_ids(class_ids, generator.num_classes)
-    corners = np.eye(generator.num_classes, dtype=np.float32)[list(class_ids)]
-    blends = [
-        (1 - share) * before + share * after
-        for before, after in zip(corners, corners[1:])
-        for share in np.arange(steps) / steps
-    ]
-    weights = np.stack([*blends, corners[-1]]).astype(np.float32)
+    weights = class_blends(class_ids, generator.num_classes, steps)
     latents = np.repeat(latent[None], len(weights), axis=0)
     return sample(generator, latents, weights, batch_size, generator.attentive_normalization is not None)
 

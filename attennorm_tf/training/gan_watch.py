@@ -15,8 +15,19 @@ from attennorm_tf.training.attention_monitor import (
     layer_path,
     summarize,
     watch_attention,
+    watch_features,
 )
-from attennorm_tf.visualization import image_grid, layout_sheet
+from attennorm_tf.visualization import (
+    class_blends,
+    image_grid,
+    interpolation_strip,
+    layout_sheet,
+    region_statistics,
+    statistics_sheet,
+)
+from attennorm_tf.visualization.interpolation import followed_entity, three_classes
+
+_BLEND_STEPS = 4
 
 
 class GanWatch:
@@ -54,22 +65,42 @@ class GanWatch:
         return {**values, **{name: float(sigma) for name, sigma in sigmas.items()}}
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """A grid of images, one column per class, and the sheet of layouts (Figure 5) where there are any."""
-        images, layouts = self._images()
-        pictures = {
-            "samples": image_grid(images.numpy(), self._rows, self._columns, scale=max(1, 48 // images.shape[1]))
-        }
-        if layouts is not None:
-            shown = self._columns
-            pictures["layouts"] = layout_sheet(images.numpy()[:shown], layouts.numpy()[:shown])
+        """A grid of images, one column per class; with attentive normalization also what it does.
+
+        That is: the layouts (Figure 5), the statistics of their regions (Figure 4), and, of several classes, an
+        interpolation (Figure 8).
+        """
+        made, *rest = self._images()
+        images, blended = np.split(made.numpy(), [len(self._labels)])
+        pictures = {"samples": image_grid(images, self._rows, self._columns, scale=max(1, 48 // images.shape[1]))}
+        if not rest:
+            return pictures
+        shown, features = images[: self._columns], rest[1].numpy()
+        layouts, followed = np.split(rest[0].numpy(), [self._columns])
+        pictures["layouts"] = layout_sheet(shown, layouts, over_images=True)
+        pictures["statistics"] = statistics_sheet(shown, layouts, region_statistics(features, layouts))
+        if len(blended):
+            pictures["interpolation"] = interpolation_strip(blended, followed, followed_entity(followed))
         return pictures
 
-    def _compute_images(self) -> tuple[tf.Tensor, Any]:
+    def _compute_images(self) -> list[tf.Tensor]:
+        """Images; with attentive normalization layouts of the first row and the interpolation, the row's features."""
         generator = self._task.sampling_generator
-        inputs = [self._latents, self._labels]
-        if generator.attentive_normalization is None:
-            return generator(inputs, training=False), None
-        return generator(inputs, training=False, return_layout=True)
+        classes, attentive = self._task.num_classes, generator.attentive_normalization is not None
+        latents, weights = self._latents, tf.one_hot(self._labels, classes)
+        if attentive and classes > 1:  # in the same graph, which is traced once
+            blends = class_blends(three_classes(classes), classes, _BLEND_STEPS)
+            latents = tf.concat([latents, tf.repeat(latents[:1], len(blends), axis=0)], axis=0)
+            weights = tf.concat([weights, blends], axis=0)
+        if not attentive:
+            return [generator([latents, weights], training=False)]
+        images, seen = watch_features(
+            attention_layers(generator), lambda: generator([latents, weights], training=False)
+        )
+        ((features, layouts),) = seen.values()
+        count, columns = len(self._labels), self._columns
+        layouts = tf.concat([layouts[:columns], layouts[count:]], axis=0)
+        return [images, tf.cast(layouts, tf.float32), tf.cast(features[:columns], tf.float32)]
 
     def _measure(self) -> tuple[dict[str, AttentionSums], dict[str, tf.Tensor]]:
         task = self._task

@@ -13,8 +13,9 @@ from attennorm_tf.training.attention_monitor import (
     attention_scalars,
     summarize,
     watch_attention,
+    watch_features,
 )
-from attennorm_tf.visualization import comparison_sheet, layout_sheet
+from attennorm_tf.visualization import comparison_sheet, layout_sheet, region_statistics, statistics_sheet
 
 _SHOWN = 6
 
@@ -72,9 +73,12 @@ class InpaintingWatch:
         return values
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """Input, coarse output, result and truth side by side; and the layouts (Figure 5) where there are any."""
+        """Input, coarse output, result and truth side by side; with attentive normalization also what it does.
+
+        That is: the layouts over the results (Figure 5) and the statistics of their regions (Figure 4).
+        """
         photographs, masks = self._photographs[:_SHOWN], self._masks[:_SHOWN]
-        outputs = [output.numpy() for output in self._outputs(photographs, masks)]
+        outputs = [output.numpy() for output in self._outputs(photographs, masks)]  # coarse, fine, features, layouts
         shown = {
             "input": photographs * (1 - masks) + masks,
             "coarse": photographs * (1 - masks) + outputs[0] * masks,
@@ -83,13 +87,14 @@ class InpaintingWatch:
         }
         pictures = {"inpainted": comparison_sheet(shown)}
         if len(outputs) > 2:
-            pictures["layouts"] = layout_sheet(shown["result"], outputs[2])
+            features, layouts = outputs[2:]
+            pictures["layouts"] = layout_sheet(shown["result"], layouts, over_images=True)
+            pictures["statistics"] = statistics_sheet(shown["result"], layouts, region_statistics(features, layouts))
         return pictures
 
     def _compute_outputs(self, images: tf.Tensor, masks: tf.Tensor) -> Any:
-        if self._generator.attentive_normalization is None:
-            return self._generator([images, masks], training=False)
-        return self._generator([images, masks], training=False, return_layout=True)
+        outputs, seen = watch_features(self._layers, lambda: self._generator([images, masks], training=False))
+        return [*outputs, *(tf.cast(part, tf.float32) for both in seen.values() for part in both)]
 
     def _compute_sums(self, images: tf.Tensor, masks: tf.Tensor) -> dict[str, AttentionSums]:
         return watch_attention(self._layers, lambda: self._generator([images, masks], training=False))[1]

@@ -8,24 +8,26 @@ from attennorm_tf.visualization.comparison_sheet import comparison_sheet
 from attennorm_tf.visualization.entity_colors import layout_colors
 from attennorm_tf.visualization.flow_picture import flow_picture
 from attennorm_tf.visualization.image_grid import image_grid, to_uint8
+from attennorm_tf.visualization.interpolation import class_blends, interpolation_strip
 from attennorm_tf.visualization.layout_sheet import (
     attention_maps,
     binarized_layout,
-    interpolation_strip,
     layout_sheet,
 )
 from attennorm_tf.visualization.png import save_png
 from attennorm_tf.visualization.region_statistics import RegionStatistics, region_statistics
 from attennorm_tf.visualization.statistics_sheet import statistics_sheet
-from attennorm_tf.visualization.training_curves import curves_figure, training_curves
+from attennorm_tf.visualization.training_curves import curves_figure, figure_pixels, training_curves
 
 __all__ = [
     "RegionStatistics",
     "attention_maps",
     "binarized_layout",
     "binarized_sheet",
+    "class_blends",
     "comparison_sheet",
     "curves_figure",
+    "figure_pixels",
     "flow_picture",
     "image_grid",
     "interpolation_strip",

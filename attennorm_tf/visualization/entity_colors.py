@@ -11,7 +11,7 @@ from attennorm_tf.visualization.color_vision import DEFICIENCIES, simulate, to_l
 # The first eight are Okabe and Ito's (black lightened). The others were found by a search over an RGB grid: each is, of
 # all colours, about the farthest from the others and from white, by the smallest CIEDE2000 difference of normal vision,
 # protanopia, deuteranopia and tritanopia (Machado et al. 2009; Vienot et al. 1999 too). No two of the first 16 are less
-# than 10.9 apart, no two of all less than 8.5.
+# than 10.9 apart, no two of all less than 8.3.
 _COLORS = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
     (0, 114, 178), (213, 94, 0), (204, 121, 167), (40, 40, 40),
@@ -70,7 +70,7 @@ def heat_colors(values: np.ndarray, highest: np.ndarray | float | None = None) -
 
 def ink_on(color: np.ndarray) -> tuple[int, int, int]:
     """Black or white, whichever is easier to read on a colour, uint8 (3,)."""
-    return (0, 0, 0) if to_lab(color)[0] > 55 else (255, 255, 255)
+    return (0, 0, 0) if to_lab(color)[0] > 49.5 else (255, 255, 255)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,8 +1,6 @@
-"""Layouts beside the images they were made with: figures 5 and 8 of the paper."""
+"""Layouts beside the images they were made with: figure 5 of the paper."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -15,7 +13,6 @@ _GAP = 6
 _HEADING = 22
 _ONE_LINE = 10  # maps; more of them are shown in lines of eight
 _LINE = 8
-_LABEL_MARGIN = 64
 _GREY = np.array([0.299, 0.587, 0.114])
 
 
@@ -104,52 +101,10 @@ def layout_sheet(
             y += 0 if len(lines) == 1 else heads
             if number == 0:
                 for left, pictures in zip(lefts, both):
-                    _paste(canvas, (left, y), pictures[row], size.column)
+                    paste(canvas, (left, y), pictures[row], size.column)
             for left, entity in zip(lefts[2:], line):
                 pixels = maps[entity][row] if over_images else heat_colors(layouts[row, ..., entity])
-                _paste(canvas, (left, y), tiles(pixels[np.newaxis], size, smooth=over_images)[0], size.column)
-    return np.array(canvas)
-
-
-def interpolation_strip(
-    images: np.ndarray, layouts: np.ndarray, entity: int, headings: Sequence[str] | None = None
-) -> np.ndarray:
-    """Figure 8: a row of images over the row of one entity's maps, on one scale for the whole row.
-
-    Args:
-        images: float (b, H, W, 1 or 3) in [-1, 1], the steps of an interpolation.
-        layouts: float (b, h, w, n).
-        entity: which map to show, in [0, n).
-        headings: what stands over each image, e.g. the classes it is between; None: nothing.
-
-    Returns:
-        uint8 (H', W', 3), small images enlarged by whole factors.
-
-    Raises:
-        ValueError: other shapes, no such entity, or not one heading for each image.
-    """
-    layouts = checked_layouts(layouts, images)
-    if not 0 <= entity < layouts.shape[-1]:
-        raise ValueError(f"entity must be in [0, {layouts.shape[-1]}), got {entity}.")
-    if headings is not None and len(headings) != len(images):
-        raise ValueError(f"headings must be one for each of {len(images)} images, got {len(headings)}.")
-    size = tile_size(images, largest=128)
-    values = layouts[..., entity]
-    rows = [tiles(to_uint8(images), size, smooth=True), tiles(heat_colors(values, values.max()), size)]
-    step = size.column + 2
-    head = 0 if headings is None else _HEADING - _GAP
-    shape = (_LABEL_MARGIN + len(images) * step + _GAP, head + 2 * (size.height + _GAP) + _GAP)
-    canvas = Image.new("RGB", shape, BACKGROUND)
-    for column, heading in enumerate(headings or ()):
-        write(canvas, (_LABEL_MARGIN + column * step + size.column // 2, _GAP + head // 2 - 1), heading, size.column)
-    for row, (pictures, label) in enumerate(zip(rows, ("image", f"entity {entity}"))):
-        top = head + _GAP + row * (size.height + _GAP)
-        write(canvas, (_LABEL_MARGIN // 2, top + size.height // 2), label, _LABEL_MARGIN - 8)
-        for column, pixels in enumerate(pictures):
-            _paste(canvas, (_LABEL_MARGIN + column * step, top), pixels, size.column)
-    left = _LABEL_MARGIN // 2 - 6
-    top = head + _GAP + size.height + _GAP + size.height // 2 + 12
-    canvas.paste(tuple(layout_colors(entity + 1)[entity].tolist()), (left, top, left + 12, top + 12))
+                paste(canvas, (left, y), tiles(pixels[np.newaxis], size, smooth=over_images)[0], size.column)
     return np.array(canvas)
 
 
@@ -190,11 +145,14 @@ def percent(share: float) -> str:
     return "0%" if share == 0 else "<1%" if share < 0.01 else f"{100 * share:.0f}%"
 
 
-def _paste(canvas: Image.Image, corner: tuple[int, int], pixels: np.ndarray, column: int) -> None:
-    """In the middle of a column of the sheet."""
+def paste(canvas: Image.Image, corner: tuple[int, int], pixels: np.ndarray, column: int) -> None:
+    """Puts a tile into the middle of a column of a sheet."""
     canvas.paste(Image.fromarray(pixels), (corner[0] + (column - pixels.shape[1]) // 2, corner[1]))
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """uint8 (n, h, w, 3) to `size`, each pixel the nearest."""
-    return np.stack([np.array(Image.fromarray(one).resize(size[::-1], Image.Resampling.NEAREST)) for one in pixels])
+    """uint8 (n, h, w, 3) to `size`, (H, W), each pixel the nearest."""
+    height, width = size
+    return np.stack(
+        [np.array(Image.fromarray(one).resize((width, height), Image.Resampling.NEAREST)) for one in pixels]
+    )

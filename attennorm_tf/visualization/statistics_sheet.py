@@ -18,8 +18,8 @@ _GAP = 6
 _LINE = 17
 _HEAD = 22
 _SMALLEST_TILE = 112  # two numbers fit above
-_OUTSIDE = 0.25
-_OUTLINE = (253, 231, 80)
+_OUTSIDE = 0.2
+_LIFT = 64
 
 
 def statistics_sheet(
@@ -34,8 +34,9 @@ def statistics_sheet(
         max_regions: of each image, the largest first.
 
     Returns:
-        uint8 (H', W', 3); what is outside a region is dark. Over each region are the entity's number, colour and share
-        of the image, the mean, the standard deviation and what part that is of the whole map's.
+        uint8 (H', W', 3); a region is lighter and what is outside darker than the image. Over each region are the
+        entity's number, colour and share of the image, the mean, the standard deviation and what part that is of the
+        whole map's.
 
     Raises:
         ValueError: other shapes, statistics of other images, or `max_regions` below 1.
@@ -50,7 +51,9 @@ def statistics_sheet(
         )
     size = tile_size(images, _SMALLEST_TILE)
     orders = np.argsort(-statistics.shares, axis=1, kind="stable")
-    regions = [[int(k) for k in order[:max_regions] if statistics.shares[row, k] > 0] for row, order in enumerate(orders)]
+    regions = [
+        [int(k) for k in order[:max_regions] if statistics.shares[row, k] > 0] for row, order in enumerate(orders)
+    ]
     columns = 1 + max(len(found) for found in regions)
     step, block = size.column + _GAP, 3 * _LINE + 2 + size.height + 2 * _GAP
     canvas = Image.new("RGB", (_GAP + columns * step, _HEAD + len(images) * block), BACKGROUND)
@@ -87,12 +90,9 @@ def statistics_sheet(
 
 
 def _highlighted(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3), dark outside a region, bool (H, W), which has a bright line around it."""
-    padded = np.pad(inside, 1, mode="edge")
-    inner = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    shown = np.where(inside[..., np.newaxis], pixels, np.round(_OUTSIDE * pixels).astype(np.uint8))
-    shown[inside & ~inner] = _OUTLINE
-    return shown
+    """uint8 (H, W, 3): every pixel of a region, bool (H, W), is brighter than all others, however dark the image is."""
+    shown = np.where(inside[..., np.newaxis], _LIFT + (255 - _LIFT) / 255 * pixels, _OUTSIDE * pixels)
+    return np.round(shown).astype(np.uint8)
 
 
 def _as_pixels(region: np.ndarray) -> np.ndarray:
@@ -102,4 +102,8 @@ def _as_pixels(region: np.ndarray) -> np.ndarray:
 def _pair_format(scale: float) -> Callable[[float, float], str]:
     """Mean and deviation with as many decimals as a deviation of about `scale` needs."""
     decimals = min(8, max(0, 2 - round(math.log10(scale)))) if scale > 0 else 2
-    return lambda mean, std: f"{mean:.{decimals}f}, {std:.{decimals}f}"
+
+    def shown(mean: float, std: float) -> str:
+        return f"{round(mean, decimals) + 0.0:.{decimals}f}, {std:.{decimals}f}"  # no "-0.00"
+
+    return shown

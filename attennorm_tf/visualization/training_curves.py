@@ -22,11 +22,16 @@ def training_curves(
     metrics_jsonl_path: str | os.PathLike[str], output_png: str | os.PathLike[str], *, step_key: str = "step"
 ) -> None:
     """`curves_figure` as a PNG, written atomically."""
+    save_png(output_png, figure_pixels(curves_figure(metrics_jsonl_path, step_key=step_key)))
+
+
+def figure_pixels(figure: Any) -> np.ndarray:
+    """A matplotlib Figure as uint8 (H, W, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(curves_figure(metrics_jsonl_path, step_key=step_key))
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    save_png(output_png, np.asarray(canvas.buffer_rgba())[..., :3])
+    return np.array(canvas.buffer_rgba())[..., :3]
 
 
 def curves_figure(

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from attennorm_tf.export import ExportError, export_generator
 from attennorm_tf.inference import draw_latents, interpolate_classes, sample
-from attennorm_tf.inference.results import draw_pictures, followed_entity
+from attennorm_tf.inference.results import draw_pictures
 from attennorm_tf.models import ClassConditionalGenerator, gan_preset
+from attennorm_tf.visualization.interpolation import followed_entity
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from attennorm_tf.layers import SpectralNormalization
 from attennorm_tf.layers.spectral_normalization import update_spectral_norms
 from attennorm_tf.training import Adam, GanTask, RunDirectory, make_strategy, run_training
 from attennorm_tf.training.gan import Noise, discriminator_step, draw_noise, generator_step, update_moving_average
+from attennorm_tf.visualization import image_grid, layout_sheet
 
 
 def config(preset: str = "attennorm", steps: int = 6, **model: Any) -> GanConfig:
@@ -246,6 +247,11 @@ def test_scalars_name_the_network_and_are_finite() -> None:
     sigmas = [float(p.sigma()) for p in tf.train.TrackableView(made.discriminator).descendants()
               if isinstance(p, SpectralNormalization)]  # fmt: skip
     assert scalars["discriminator_largest_sigma"] == pytest.approx(max(sigmas), rel=1e-5)
+    images = made.average(inputs, training=False).numpy()
+    pictures = made.pictures()
+    assert list(pictures) == ["samples", "layouts", "statistics", "interpolation"]
+    np.testing.assert_allclose(pictures["samples"], image_grid(images, 8, 10, scale=3).astype(float), atol=1)
+    assert (pictures["layouts"] != layout_sheet(images[:10], layouts[:10], over_images=True)).mean() < 0.01
     assert set(GanTask(config("sngan_star"), 10, 1).scalars()) == {
         "generator_largest_sigma", "discriminator_largest_sigma"
     }  # fmt: skip

@@ -293,5 +293,7 @@ def test_watch_measures_the_hole_only() -> None:
     assert 0 < scalars["region_std_ratio"] < 1.5
     assert any(name.startswith("region_std_ratio/0") for name in scalars)
     pictures = task.pictures()
-    assert {name: picture.dtype for name, picture in pictures.items()} == {"inpainted": np.uint8, "layouts": np.uint8}
+    assert {name: picture.dtype for name, picture in pictures.items()} == dict.fromkeys(
+        ("inpainted", "layouts", "statistics"), np.uint8
+    )
     assert task_of(config(network="contextual")).scalars() == {}

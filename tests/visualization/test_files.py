@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attennorm_tf.visualization import save_png, training_curves
+from attennorm_tf.visualization import curves_figure, layout_colors, save_png, training_curves
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1), (3, 4, 3)])
@@ -54,10 +54,29 @@ def test_curves(tmp_path):
     path = _write(tmp_path / "metrics.jsonl", *records, tail='{"step": 6, "lo')
     training_curves(path, tmp_path / "curves.png")
     picture = np.array(Image.open(tmp_path / "curves.png"))
-    assert picture.shape == (260, 840, 3)  # two panels
+    assert picture.shape == (260, 1260, 3)  # three panels
     blue = (picture == (0, 114, 178)).all(axis=-1)
-    assert blue[:, :420].any()
-    assert blue[:, 420:].any()
+    assert [blue[:, left : left + 420].any() for left in (0, 420, 840)] == [True, True, False]
+    figure = curves_figure(path)
+    assert [axis.get_title() for axis in figure.axes] == ["accuracy", "loss", "ratio of each entity"]
+    loss, ratios = (figure.axes[panel].get_lines() for panel in (1, 2))
+    np.testing.assert_array_equal(loss[0].get_xydata(), [[step, 1 / (step + 1)] for step in range(5)])
+    assert [line.get_label() for line in ratios] == ["0", "1"]
+    for entity, line in enumerate(ratios):
+        np.testing.assert_allclose(line.get_color(), layout_colors(2)[entity] / 255)
+    assert [axis.get_title() for axis in curves_figure(path, names=["loss"]).axes] == ["loss"]
+    with pytest.raises(ValueError, match=r"holds no 'x', only accuracy, loss, ratio of each entity"):
+        curves_figure(path, names=["x"])
+
+
+def test_curves_of_many_entities_keep_their_colors_and_a_gap(tmp_path):
+    values = [{"step": step, **{f"ratio/{k:02d}": k + step for k in (3, 31)}} for step in range(1, 40)]
+    values[20]["ratio/31"] = float("nan")
+    (axis,) = curves_figure(_write(tmp_path / "metrics.jsonl", *values)).axes
+    three, last = axis.get_lines()
+    np.testing.assert_allclose([three.get_color(), last.get_color()], layout_colors(32)[[3, 31]] / 255)
+    assert np.isnan(last.get_ydata()).nonzero()[0].tolist() == [20]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["3", "31"]
 
 
 def test_curves_of_nothing(tmp_path):

@@ -1,4 +1,4 @@
-"""Colours that can be told apart, and sheets that show the layout they are given."""
+"""Sheets show the layout they are given."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from attennorm_tf.visualization import (
+    attention_maps,
     binarized_layout,
-    interpolation_strip,
     layout_colors,
     layout_sheet,
     to_uint8,
 )
+from attennorm_tf.visualization.entity_colors import heat_colors
 
 TILE = 80
 
@@ -21,16 +22,6 @@ TILE = 80
 def _softmax(scores):
     exponentials = np.exp(scores)
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def test_colors_are_distinct_and_stable():
-    colors = layout_colors(32).astype(int)
-    np.testing.assert_array_equal(layout_colors(5), colors[:5])
-    distances = np.abs(colors[:, None] - colors).sum(axis=-1) + 1000 * np.eye(32, dtype=int)
-    assert distances.min() >= 60
-    assert distances[:8, :8].min() >= 80
-    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
-        layout_colors(0)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4)])
@@ -91,18 +82,54 @@ def test_any_size_of_image(sides):
     assert layout_sheet(images, layouts).shape[0] > 80
 
 
-def test_strip_uses_one_scale_for_the_whole_row():
-    images = np.random.RandomState(0).uniform(-1, 1, (3, 16, 16, 3))
-    layouts = np.zeros((3, 16, 16, 2))
-    layouts[..., 0] = np.array([0.1, 0.5, 0.9])[:, None, None]
-    layouts[..., 1] = 1 - layouts[..., 0]
-    strip = interpolation_strip(images, layouts, entity=0)
-    assert strip.shape == (2 * 86 + 6, 64 + 3 * 82 + 6, 3)
-    brightness = [int(strip[6 + 86 + 40, 64 + column * 82 + 40].astype(int).sum()) for column in range(3)]
-    assert brightness[0] < brightness[1] < brightness[2]
-    for column in range(3):
-        tile = strip[6:86, 64 + column * 82 :][:, :TILE]
-        np.testing.assert_array_equal(tile[2::5, 2::5], to_uint8(images)[column])
+def test_maps_over_images_against_a_loop():
+    images, layouts = _quarters()
+    layouts = layouts[:, ::2, ::2]
+    maps = attention_maps(images, layouts, opacity=0.25)
+    assert maps.shape == (2, 4, 16, 16, 3)
+    grey = to_uint8(images)[..., 0]
+    for image, entity in ((0, 0), (1, 2)):
+        heat = heat_colors(layouts[image, ..., entity])
+        for y, x in ((0, 0), (7, 9), (15, 15), (8, 3)):
+            expected = 0.75 * grey[image, y, x] + 0.25 * heat[y // 2, x // 2].astype(float)
+            np.testing.assert_allclose(maps[image, entity, y, x], expected, atol=0.51)
+    np.testing.assert_array_equal(attention_maps(images, layouts, 0.0)[:, 1], to_uint8(images))
+    with pytest.raises(ValueError, match=re.escape("opacity must be in [0, 1], got 2")):
+        attention_maps(images, layouts, 2)
+
+
+def test_sheet_of_maps_over_images():
+    images, layouts = _quarters()
+    plain, over = (layout_sheet(images, layouts, over_images=flag) for flag in (False, True))
+    np.testing.assert_array_equal(plain[:, :180], over[:, :180])
+    maps = attention_maps(images, layouts)
+    for left, entity in ((184, 2), (270, 0)):
+        np.testing.assert_array_equal(over[44:, left:][:TILE, :TILE][2::5, 2::5], maps[0, entity])
+
+
+def test_many_entities_take_several_lines():
+    """12 in use: lines of 8 and 4 maps for each image, each with its own heading."""
+    layouts = np.eye(16)[np.random.RandomState(0).randint(0, 12, (2, 16, 16))]
+    sheet = layout_sheet(np.zeros((2, 16, 16, 1)), layouts)
+    line = 44 + 86
+    assert sheet.shape == (2 * 2 * line, 6 + 10 * 86 + 6, 3)
+    shares = np.bincount(layouts.argmax(axis=-1).ravel(), minlength=16)
+    order = np.argsort(-shares, kind="stable")
+    for row in range(2):
+        for place, entity in enumerate(order[:12]):
+            top, left = (2 * row + place // 8) * line, 184 + place % 8 * 86
+            np.testing.assert_array_equal(sheet[top + 30, left + 5], layout_colors(16)[entity])
+            brightness = sheet[top + 44 :, left:][:TILE, :TILE][2::5, 2::5].astype(int).sum(axis=-1)
+            np.testing.assert_array_equal(brightness == brightness.max(), layouts[row, ..., entity] > 0)
+
+
+@pytest.mark.parametrize(("sides", "tile"), [((512, 512), (256, 256)), ((20, 60), (40, 120)), ((512, 256), (256, 128))])
+def test_proportions_are_kept_and_large_images_made_smaller(sides, tile):
+    images = np.full((1, *sides, 3), -1.0)
+    layouts = np.full((1, sides[0] // 4, sides[1] // 4, 1), 1.0)
+    sheet = layout_sheet(images, layouts)
+    black = (sheet[44:, : 6 + max(80, tile[1])] == 0).all(axis=-1)
+    assert (black.any(axis=1).sum(), black.any(axis=0).sum()) == tile
 
 
 def test_bad_arguments():
@@ -115,5 +142,3 @@ def test_bad_arguments():
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             layout_sheet(*arguments)
-    with pytest.raises(ValueError, match=re.escape("entity must be in [0, 4), got 4")):
-        interpolation_strip(images, layouts, entity=4)
