@@ -15,7 +15,7 @@ def with_default_signature(
 ) -> Path:
     """Copies a SavedModel; in the copy `serving_default` is another one of its signatures, and the only one.
 
-    Graph and weights stay as they are.
+    Graph and weights stay as they are. (`tf.saved_model.load` does not go by these names: it sees the original ones.)
 
     Args:
         version_folder: the SavedModel.
