@@ -127,9 +127,7 @@ class CheckpointStore:
             shutil.rmtree(partial, ignore_errors=True)
             kept = self.steps()
             last = f"the last good one is {self.path(kept[-1])}" if kept else "there is no earlier one"
-            raise CheckpointError(
-                f"checkpoint {target} could not be written ({_first_line(error)}); {last}."
-            ) from error
+            raise CheckpointError(f"checkpoint {target} could not be written ({first_line(error)}); {last}.") from error
         self._prune()
         return target
 
@@ -234,7 +232,7 @@ def find_damage(path: Path) -> str | None:
     except CheckpointError as error:
         return str(error)
     except OSError as error:
-        return _first_line(error)
+        return first_line(error)
     named = _STEP.fullmatch(path.name)
     if named and int(named.group(1)) != manifest["step"]:
         return f"it is that of step {manifest['step']}"
@@ -250,7 +248,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{_MANIFEST} cannot be read: {_first_line(error)}") from error
+        raise CheckpointError(f"{_MANIFEST} cannot be read: {first_line(error)}") from error
     if not isinstance(manifest, dict) or not {"step", "files", "metadata"} <= set(manifest):
         raise CheckpointError(f"{_MANIFEST} lacks step, files or metadata")
     if set(manifest) == {"step", "files", "metadata"}:  # of version 0.1.0, which did not seal it
@@ -288,7 +286,7 @@ def restore(path: Path, items: dict[str, Any], partial: bool = False) -> None:
         else:
             status.assert_consumed()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
-        raise CheckpointError(f"checkpoint {path} does not fit these networks: {_first_line(error)}") from error
+        raise CheckpointError(f"checkpoint {path} does not fit these networks: {first_line(error)}") from error
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:
@@ -321,6 +319,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What went wrong, without the rest of a long message."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\{\{.*?\}\}\s*", "", line)  # TensorFlow's name for the node that failed

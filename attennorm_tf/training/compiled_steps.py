@@ -21,12 +21,14 @@ class Phase(NamedTuple):
         batches_per_step: global batches that one step consumes.
         guarded: names of the guarded tensors, in order.
         progress_metrics: metrics shown in the progress line -> how they are called there.
+        final: whether no other phase, with further metrics, can follow.
     """
 
     train_step: Callable[[tf.Tensor, Sequence[Any]], Any]
     batches_per_step: int
     guarded: Sequence[str]
     progress_metrics: Mapping[str, str]
+    final: bool = True
 
 
 class StepsDone(NamedTuple):

@@ -17,6 +17,7 @@ from attennorm_tf.training.adam import Adam
 from attennorm_tf.training.gan_watch import GanWatch
 from attennorm_tf.training.loop import Phase
 from attennorm_tf.training.precision import LossScale, make_loss_scales, precision_policy
+from attennorm_tf.training.rollbacks import noise_seed, rollback_counter
 from attennorm_tf.training.updates import (
     PLAIN,
     StepResult,
@@ -184,6 +185,7 @@ class GanTask:
         )
         self.loss_scales = make_loss_scales(training.precision)
         self._options = UpdateOptions.of(training)
+        self.rollbacks = rollback_counter()
         guarded = guarded_names("discriminator", self.discriminator) * training.discriminator_steps
         progress = {
             "discriminator_loss": "loss D",
@@ -208,6 +210,7 @@ class GanTask:
             "generator_optimizer": self.generator_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
             **{f"{name}_loss_scale": scale for name, scale in self.loss_scales.items()},
+            "rollbacks": self.rollbacks,
         }
 
     def phase(self, step: int) -> Phase:
@@ -242,7 +245,7 @@ class GanTask:
         """
         config = self.config
         seeds = tf.random.experimental.stateless_split(
-            tf.stack([tf.constant(config.training.seed, tf.int64), step]), len(batches) + 1, alg="philox"
+            tf.stack([noise_seed(config.training.seed, self.rollbacks), step]), len(batches) + 1, alg="philox"
         )
         guarded: list[tf.Tensor] = []
         metrics: dict[str, tf.Tensor] = {}

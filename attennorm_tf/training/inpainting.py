@@ -24,6 +24,7 @@ from attennorm_tf.training.adam import Adam
 from attennorm_tf.training.inpainting_watch import InpaintingWatch
 from attennorm_tf.training.loop import Phase
 from attennorm_tf.training.precision import LossScale, make_loss_scales, precision_policy
+from attennorm_tf.training.rollbacks import noise_seed, rollback_counter
 from attennorm_tf.training.updates import (
     StepResult,
     Update,
@@ -205,8 +206,9 @@ class InpaintingTask:
         self.progress = PhaseProgress()
         self.watch = InpaintingWatch(self.sampling_generator, photographs, masks, training.batch_size)
         progress = {"reconstruction_loss": "L1", "coarse_loss": "coarse"}
+        self.rollbacks = rollback_counter()
         guarded = guarded_names("generator", self.generator)
-        self._one = Phase(self.train_step, 1, guarded, progress)
+        self._one = Phase(self.train_step, 1, guarded, progress, final=False)
         self._two = Phase(
             self.adversarial_train_step,
             training.discriminator_steps + 1,
@@ -223,6 +225,7 @@ class InpaintingTask:
             "generator_optimizer": self.generator_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
             **{f"{name}_loss_scale": scale for name, scale in self.loss_scales.items()},
+            "rollbacks": self.rollbacks,
             "phase_progress": self.progress,
         }
 
@@ -272,7 +275,7 @@ class InpaintingTask:
     def adversarial_train_step(self, step: tf.Tensor, batches: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> StepResult:
         """One step of phase two: the discriminators' updates, a batch each, then the generator's; see `train_step`."""
         seeds = tf.random.experimental.stateless_split(
-            tf.stack([tf.constant(self.config.training.seed, tf.int64), step]), len(batches), alg="philox"
+            tf.stack([noise_seed(self.config.training.seed, self.rollbacks), step]), len(batches), alg="philox"
         )
         guarded: list[tf.Tensor] = []
         metrics: dict[str, tf.Tensor] = {}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
+from pathlib import Path
 from typing import Any, Callable, NamedTuple, Protocol
 
 import tensorflow as tf
 
 from attennorm_tf.config import LoggingConfig
-from attennorm_tf.training.checkpointing import CheckpointStore, read_manifest, restore
+from attennorm_tf.training.checkpointing import CheckpointError, CheckpointStore, Ranking, read_manifest, restore
 from attennorm_tf.training.compiled_steps import CompiledSteps, Phase, StepsDone
 from attennorm_tf.training.progress import Progress
 from attennorm_tf.training.run_directory import RunDirectory
@@ -26,7 +28,13 @@ MakeBatches = Callable[[tf.distribute.InputContext, int], tf.data.Dataset]
 
 
 class Task(Protocol):
-    """What the loop trains."""
+    """What the loop trains.
+
+    Attributes:
+        rollbacks: of `rollback_counter`; one of `checkpoint_items`, and part of the seed of all noise.
+    """
+
+    rollbacks: tf.Variable
 
     @property
     def checkpoint_items(self) -> dict[str, Any]:
@@ -62,6 +70,7 @@ class Pace(Protocol):
     batch_size: int
     steps_per_call: int
     non_finite: str
+    max_rollbacks: int
 
 
 class Outcome(NamedTuple):
@@ -93,14 +102,16 @@ def run_training(
         strategy: runs the replicas.
         training: steps, batch size, steps per compiled call, what to do with what is not finite.
         logs: what is written, how often.
-        make_batches: (input context, batches consumed before) -> data set of per-replica batches.
+        make_batches: (input context, batches consumed before) -> data set of per-replica batches; called again after a
+            rollback, when `task.rollbacks` has changed.
         metadata: kept in every checkpoint's manifest.
 
     Returns:
         The outcome.
 
     Raises:
-        NonFiniteError: a guarded tensor was not finite; nothing is saved after the last good checkpoint.
+        NonFiniteError: a guarded tensor was not finite; nothing is saved after the last good checkpoint. With
+            `non_finite` "roll_back", `max_rollbacks` attempts with other seeds have failed.
         CheckpointError: a checkpoint could not be written or read.
     """
     loop = _Loop(task, run, strategy, training, logs, make_batches, metadata)
@@ -130,23 +141,32 @@ class _Loop:
         self._task, self._run, self._strategy = task, run, strategy
         self._training, self._logs = training, logs
         self._make_batches, self._metadata = make_batches, metadata
-        self._store = CheckpointStore(run.checkpoints, logs.keep_last)
+        ranking = Ranking(logs.keep_best, logs.best_metric, logs.best_mode)
+        self._store = CheckpointStore(run.checkpoints, logs.keep_last, ranking)
         self._counter = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         self._items = {**task.checkpoint_items, "step": self._counter}
         self._signals = StopSignals()
         self._means = _Means()
+        self._newest: dict[str, float] = {}  # the newest value of each name in the log
         self.step = 0
 
     def resume(self) -> None:
         """Goes to the newest whole checkpoint, where there is one."""
         latest = self._store.latest()
+        self._store.tidy(latest)
         if latest is not None:
-            restore(latest, self._items)
+            self._restore(latest)
             logger.info("resumed from %s", latest)
-        self.step = int(self._counter.numpy())
-        if latest is not None and read_manifest(latest)["step"] != self.step:
-            raise RuntimeError(f"{latest}: its manifest and its step counter disagree.")
         self._run.forget_after(self.step)
+
+    def _restore(self, checkpoint: Path) -> None:
+        restore(checkpoint, self._items)
+        manifest = read_manifest(checkpoint)
+        self.step = int(self._counter.numpy())
+        if manifest["step"] != self.step:
+            raise CheckpointError(f"checkpoint {checkpoint}: its manifest and its step counter disagree.")
+        held = manifest["metrics"].items()
+        self._newest = {name: math.nan if value is None else value for name, value in held}
 
     def train(self) -> Outcome:
         """Does the steps from here to the end."""
@@ -161,6 +181,8 @@ class _Loop:
                 self._steps.trace(self._iterator)
                 if num_workers(self._strategy) == 1:
                     stack.enter_context(self._signals)
+                if self._training.non_finite == "roll_back" and not self._store.steps():
+                    self._save()  # to have something to go back to
                 while self.step < self._training.steps and stopped is None:
                     stopped = self._advance().stopped_by
                 self._save()
@@ -171,10 +193,14 @@ class _Loop:
 
     def _begin(self) -> None:
         """Data and graph for the steps after `step`."""
+        self._feed()
+        self._compile(self._task.phase(self.step))
+
+    def _feed(self) -> None:
+        """Data for the steps after `step`."""
         first = self._task.batches_before(self.step)
         batches = self._strategy.distribute_datasets_from_function(lambda context: self._make_batches(context, first))
         self._iterator = iter(batches)
-        self._compile(self._task.phase(self.step))
 
     def _compile(self, phase: Phase) -> None:
         guard = self._training.non_finite != "skip"
@@ -190,8 +216,8 @@ class _Loop:
         done = self._steps(self._iterator, _steps_to_next_event(self.step, self._training, self._logs, control))
         self.step += done.steps
         if done.not_finite is not None:
-            raise self._non_finite(done.not_finite)
-        if done.steps:
+            self._roll_back(done.not_finite)
+        elif done.steps:
             self._means.add(done.sums)
             self._write(phase, self._task.control(self.step) if self.step == control else {})
         return done
@@ -208,6 +234,7 @@ class _Loop:
             self._progress.update(step)
         if values:
             self._run.scalars(step, values)
+            self._newest.update(values)
         if _due(step, logs.image_every_steps):
             for name, pixels in self._task.pictures().items():
                 self._run.image(step, name, pixels)
@@ -215,16 +242,47 @@ class _Loop:
             self._save()
 
     def _save(self) -> None:
-        if self._store.steps()[-1:] != [self.step]:
-            self._store.save(self.step, self._items, self._metadata)
+        if self._store.steps()[-1:] == [self.step]:
+            return
+        self._store.save(self.step, self._items, self._metadata, self._newest)
+        logs = self._logs
+        if logs.keep_best and logs.best_metric not in self._newest:
+            first = (logs.log_every_steps or self._training.steps, logs.image_every_steps, self._task.next_control(0))
+            if self._steps.phase.final and self.step >= max(every or 0 for every in first):
+                raise ValueError(
+                    f"logging.best_metric={logs.best_metric!r} is not a name of metrics.jsonl; by step {self.step} "
+                    f"there are {', '.join(sorted(self._newest))}. The checkpoint of this step is saved: give another "
+                    "name, and the run goes on."
+                )
+            logger.warning("step %d: there is no value of %s yet to rank by", self.step, logs.best_metric)
 
-    def _non_finite(self, name: str) -> NonFiniteError:
-        kept = self._store.steps()
-        last = f"The last good checkpoint is {self._store.path(kept[-1])}" if kept else "There is no checkpoint yet"
-        return NonFiniteError(
-            f"step {self.step}: the {name} is not finite; training stops. {last}. "
-            "A lower learning rate is the usual cure."
-        )
+    def _roll_back(self, name: str) -> None:
+        """To the last good checkpoint with another seed, as often as is allowed.
+
+        A run that is killed before its next checkpoint does the same again when it goes on: so the count needs no
+        checkpoint of its own.
+        """
+        tried, allowed = int(self._task.rollbacks.numpy()), self._training.max_rollbacks
+        good = self._store.latest()
+        if self._training.non_finite != "roll_back" or tried >= allowed or good is None:
+            last = f"The last good checkpoint is {good}" if good is not None else "There is no checkpoint yet"
+            others = f", after {tried} rollbacks with other seeds (training.max_rollbacks={allowed})"
+            raise NonFiniteError(
+                f"step {self.step}: the {name} is not finite; training stops"
+                f"{others if self._training.non_finite == 'roll_back' else ''}. {last}. "
+                "A lower learning rate is the usual cure."
+            )
+        failed = self.step
+        self._restore(good)
+        self._task.rollbacks.assign(tried + 1)
+        self._run.forget_after(self.step)
+        self._means.take()
+        self._feed()
+        self._progress.restart(self._training.batch_size * self._steps.phase.batches_per_step)
+        logger.warning(
+            "step %d: the %s is not finite; back to step %d (%s) with another seed, rollback %d of %d",
+            failed, name, self.step, good, tried + 1, allowed,
+        )  # fmt: skip
 
 
 class _Means:

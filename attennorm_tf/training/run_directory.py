@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from attennorm_tf.config import ExperimentConfig, config_difference
+from attennorm_tf.training.checkpointing import first_line
 from attennorm_tf.visualization import save_png
 
 # Fields that may change between the parts of one run: they say how long it runs and what it prints, not what it learns.
@@ -21,10 +25,14 @@ _MAY_CHANGE = (
     "training.steps:",
     "training.steps_per_call:",
     "training.strategy:",
+    "training.non_finite:",
+    "training.max_rollbacks:",
     "training.phase_two_step:",
     "logging.",
     "evaluation.",
 )
+logger = logging.getLogger(__name__)
+
 _PACKAGES = ("attennorm_tf", "tensorflow", "keras", "numpy", "ml_collections", "scikit-learn", "tensorflow-datasets")
 
 
@@ -76,13 +84,14 @@ class RunDirectory:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Appends one line to `metrics.jsonl` and writes TensorBoard scalars."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        with _writing(self.path / "metrics.jsonl") as path, open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self._tensorboard:
-            with self._summary_writer().as_default(step=step):
-                for name, value in values.items():
-                    tf.summary.scalar(name, value)
-            self._summary_writer().flush()
+            with _writing(self.path / "tensorboard"):
+                with self._summary_writer().as_default(step=step):
+                    for name, value in values.items():
+                        tf.summary.scalar(name, value)
+                self._summary_writer().flush()
 
     def forget_after(self, step: int) -> None:
         """Drops lines of `metrics.jsonl` beyond `step`, which a resumed run will write again."""
@@ -100,16 +109,19 @@ class RunDirectory:
 
     def image(self, step: int, name: str, pixels: Any) -> None:
         """Writes (H, W, 3) uint8 as `images/<name>-<step>.png` and for TensorBoard."""
-        folder = self.path / "images"
-        folder.mkdir(exist_ok=True)
-        save_png(folder / f"{name}-{step:08d}.png", pixels)
+        with _writing(self.path / "images" / f"{name}-{step:08d}.png") as path:
+            path.parent.mkdir(exist_ok=True)
+            save_png(path, pixels)
         if self._tensorboard:
-            with self._summary_writer().as_default(step=step):
+            with _writing(self.path / "tensorboard"), self._summary_writer().as_default(step=step):
                 tf.summary.image(name, pixels[None])
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            try:
+                self._writer.close()
+            except tf.errors.OpError as error:  # it would hide what ended the run
+                logger.warning("%s could not be closed: %s", self.path / "tensorboard", first_line(error))
 
     def _summary_writer(self) -> Any:
         if self._writer is None:
@@ -117,9 +129,28 @@ class RunDirectory:
         return self._writer
 
 
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """Errors of writing say which file of the run it was, and what to do."""
+    try:
+        yield path
+    except (OSError, tf.errors.OpError) as error:
+        raise OSError(
+            f"{path} could not be written ({first_line(error)}). The checkpoints written before are whole: when there "
+            "is room again, the same command goes on from the newest."
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old text or the new one, never a part."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    """Writes a file so that a reader sees the old text or the new one, never a part.
+
+    Raises:
+        OSError: it could not be written; what was there stays.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise OSError(f"{path} could not be written ({first_line(error)}).") from error
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -127,6 +158,9 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise OSError(f"{path} could not be written ({first_line(error)}).") from error
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -14,6 +14,7 @@ from attennorm_tf.data.photographs import load_photographs
 from attennorm_tf.training.gan import GanTask
 from attennorm_tf.training.inpainting import InpaintingTask, validation_batch
 from attennorm_tf.training.loop import Outcome, run_training
+from attennorm_tf.training.rollbacks import data_seed
 from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.strategy import check_global_batch, make_strategy
 
@@ -54,7 +55,8 @@ class GanRun:
         return run_training(
             self.task, self._run, self._strategy, training, config.logging,
             lambda context, first: dataset.batches(
-                resolution=config.model.resolution, batch_size=training.batch_size, seed=training.seed,
+                resolution=config.model.resolution, batch_size=training.batch_size,
+                seed=data_seed(training.seed, self.task.rollbacks),
                 start_step=first, num_input_pipelines=context.num_input_pipelines,
                 input_pipeline_id=context.input_pipeline_id,
                 replicas_per_pipeline=context.num_replicas_in_sync // context.num_input_pipelines,
@@ -99,7 +101,8 @@ class InpaintingRun:
         return run_training(
             self.task, self._run, self._strategy, training, config.logging,
             lambda context, first: photographs.batches(
-                resolution=config.model.resolution, batch_size=training.batch_size, seed=training.seed,
+                resolution=config.model.resolution, batch_size=training.batch_size,
+                seed=data_seed(training.seed, self.task.rollbacks),
                 masks=self._masks, start_step=first, num_input_pipelines=context.num_input_pipelines,
                 input_pipeline_id=context.input_pipeline_id,
                 replicas_per_pipeline=context.num_replicas_in_sync // context.num_input_pipelines,

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from attennorm_tf.config import LoggingConfig
 from attennorm_tf.training import (
+    CheckpointError,
     CheckpointStore,
     NonFiniteError,
     Outcome,
@@ -23,6 +24,8 @@ from attennorm_tf.training import (
     make_strategy,
     run_training,
 )
+from attennorm_tf.training.checkpointing import read_manifest
+from attennorm_tf.training.rollbacks import rollback_counter
 
 
 class Pace(NamedTuple):
@@ -30,6 +33,7 @@ class Pace(NamedTuple):
     batch_size: int
     steps_per_call: int
     non_finite: str = "stop"
+    max_rollbacks: int = 2
 
 
 class Result(NamedTuple):
@@ -38,17 +42,24 @@ class Result(NamedTuple):
 
 
 class AddingTask:
-    """Adds every batch's sum to one variable; not finite from a given step on."""
+    """Adds every batch's sum to one variable.
 
-    def __init__(self, bad_step: int = -1, batches_per_step: int = 1) -> None:
+    Args:
+        bad_step: not finite in the step after this one,
+        bad_rollbacks: as long as it was not rolled back more often.
+        batches_per_step: that it reads.
+    """
+
+    def __init__(self, bad_step: int = -1, batches_per_step: int = 1, bad_rollbacks: int = 100) -> None:
         self.sum = tf.Variable(0.0)
-        self.bad_step = bad_step
+        self.rollbacks = rollback_counter()
+        self.bad_step, self.bad_rollbacks = bad_step, bad_rollbacks
         self.only_phase = Phase(self.train_step, batches_per_step, ("loss", "gradient of sum"), {"added": "added"})
         self.drawn = 0
 
     @property
     def checkpoint_items(self) -> dict[str, Any]:
-        return {"sum": self.sum}
+        return {"sum": self.sum, "rollbacks": self.rollbacks}
 
     def phase(self, step: int) -> Phase:
         return self.only_phase
@@ -65,7 +76,8 @@ class AddingTask:
     def train_step(self, step: tf.Tensor, batches: Sequence[tf.Tensor]) -> Result:
         added = tf.add_n([tf.reduce_sum(batch) for batch in batches])
         self.sum.assign_add(added)
-        gradient = tf.where(step == self.bad_step, float("nan"), added)
+        bad = (step == self.bad_step) & (self.rollbacks.read_value() <= self.bad_rollbacks)
+        gradient = tf.where(bad, float("nan"), added)
         return Result({"added": added, "number": tf.cast(step, tf.float32)}, [added, gradient])
 
     def scalars(self) -> dict[str, float]:
@@ -174,6 +186,115 @@ def test_skipping_goes_on_and_counts(tmp_path: Path) -> None:
     assert outcome.step == 8
     assert [line["skipped_updates"] for line in lines(tmp_path)] == [1.0, 2.0]
     assert [line["added"] for line in lines(tmp_path)] == [(0 + 4 + 6) / 3, (8 + 14) / 2]  # of the other steps
+
+
+def rolling(task: AddingTask) -> Any:
+    """Batch k holds (k, k), or after r rollbacks (k + 1000 r, ...)."""
+
+    def make_batches(context: Any, first: int) -> tf.data.Dataset:
+        more = 1000.0 * int(task.rollbacks)
+        return batches(context, first).map(lambda batch: batch + more)
+
+    return make_batches
+
+
+def test_roll_back_goes_on_from_the_last_checkpoint_with_another_seed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Steps 6 to 8 were done, their lines written, and are done again with other data."""
+    task = AddingTask(bad_step=7, bad_rollbacks=1)
+    pace = {"non_finite": "roll_back", "steps_per_call": 1}
+    train(tmp_path, 12, task, rolling(task), pace=pace, log_every_steps=1)
+    assert "step 8: the gradient of sum is not finite; back to step 5" in caplog.text
+    assert "with another seed, rollback 1 of 2" in caplog.text
+    assert "with another seed, rollback 2 of 2" in caplog.text
+    assert [line["step"] for line in lines(tmp_path)] == list(range(1, 13))
+    assert [line["added"] for line in lines(tmp_path)] == [2.0 * k + (4000.0 if k >= 5 else 0.0) for k in range(12)]
+    assert float(task.sum) == 2 * sum(range(12)) + 7 * 4000
+    resumed = AddingTask()  # the count is in the checkpoint
+    train(tmp_path, 13, resumed, rolling(resumed), pace=pace)
+    assert float(resumed.sum) == 2 * sum(range(13)) + 8 * 4000
+
+
+def test_roll_back_before_the_first_checkpoint_is_to_the_start(tmp_path: Path) -> None:
+    task = AddingTask(bad_step=2, bad_rollbacks=0)
+    train(tmp_path, 4, task, rolling(task), pace={"non_finite": "roll_back"})
+    assert float(task.sum) == 2 * sum(range(4)) + 4 * 2000
+
+
+@pytest.mark.parametrize("allowed", [0, 2])
+def test_roll_back_gives_up(tmp_path: Path, allowed: int) -> None:
+    message = rf"step 8: the gradient .* stops, after {allowed} rollbacks with other seeds .*step-00000005"
+    with pytest.raises(NonFiniteError, match=message):
+        train(tmp_path, 20, AddingTask(bad_step=7), pace={"non_finite": "roll_back", "max_rollbacks": allowed})
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [0, 5]
+
+
+def test_a_rolled_back_run_that_is_killed_equals_itself_uninterrupted(tmp_path: Path) -> None:
+    """Killed after the second rollback and before the next checkpoint: the count there is still 0."""
+    pace = {"non_finite": "roll_back", "steps_per_call": 1}
+
+    class Killed(AddingTask):
+        def scalars(self) -> dict[str, float]:
+            if int(self.rollbacks) == 2 and float(self.sum) > 4000 * 2 + 20:
+                raise KeyboardInterrupt
+            return super().scalars()
+
+    killed, again, whole = (kind(bad_step=7, bad_rollbacks=1) for kind in (Killed, AddingTask, AddingTask))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "a", 12, killed, rolling(killed), pace=pace, log_every_steps=1)
+    assert CheckpointStore(tmp_path / "a" / "checkpoints").steps()[-1] == 5
+    train(tmp_path / "a", 12, again, rolling(again), pace=pace, log_every_steps=1)
+    train(tmp_path / "b", 12, whole, rolling(whole), pace=pace, log_every_steps=1)
+    assert float(again.sum) == float(whole.sum) == 2 * sum(range(12)) + 7 * 4000
+    assert [line["added"] for line in lines(tmp_path / "a")] == [line["added"] for line in lines(tmp_path / "b")]
+
+
+def test_the_best_by_a_name_of_the_log_are_kept_also_over_a_resume(tmp_path: Path) -> None:
+    """`added` falls and rises: 2 |k - 7| for batch k."""
+
+    def valley(_: Any, first: int) -> tf.data.Dataset:
+        return batches(_, first).map(lambda batch: tf.abs(batch - 7.0))
+
+    best = {"keep_last": 1, "keep_best": 2, "best_metric": "added", "best_mode": "min"}
+    logs = {"log_every_steps": 1, "checkpoint_every_steps": 1, "image_every_steps": 0, **best}
+    train(tmp_path, 9, make_batches=valley, **logs)
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [8, 9]
+    train(tmp_path, 20, make_batches=valley, **logs)
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [8, 9, 20]
+    assert read_manifest(tmp_path / "checkpoints" / "step-00000008")["metrics"]["added"] == 0.0
+
+
+def test_a_ranking_by_an_unknown_name_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    """Not before everything that is written to the log was; the work until then is kept."""
+    logs = {"checkpoint_every_steps": 2, "keep_best": 1, "best_metric": "psnr"}
+    with pytest.raises(ValueError, match=r"logging.best_metric='psnr' is not a name .* step 6 there are added, images"):
+        train(tmp_path, 20, **logs)
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == [2, 4, 6]
+    outcome, _ = train(tmp_path, 8, **{**logs, "best_metric": "number"})
+    assert outcome.step == 8
+
+
+def test_a_damaged_last_checkpoint_is_written_again(tmp_path: Path) -> None:
+    train(tmp_path, 10)
+    (tmp_path / "checkpoints" / "step-00000010" / "state.index").write_bytes(b"torn")
+    (tmp_path / "checkpoints" / ".partial-00000015").mkdir()
+    outcome, task = train(tmp_path, 10)
+    assert outcome.step == 10
+    assert CheckpointStore(tmp_path / "checkpoints").latest() == tmp_path / "checkpoints" / "step-00000010"
+    assert float(task.sum) == 2 * sum(range(10))
+    assert not list((tmp_path / "checkpoints").glob(".partial-*"))
+    assert (tmp_path / "checkpoints" / "damaged-step-00000010").is_dir()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(tmp_path: Path) -> None:
+    train(tmp_path, 10)
+    before = lines(tmp_path)
+    for path in (tmp_path / "checkpoints").glob("step-*"):
+        (path / "manifest.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"all 2 checkpoints are damaged .* delete this folder to begin anew"):
+        train(tmp_path, 20)
+    assert lines(tmp_path) == before
 
 
 def test_replicas_share_a_step(tmp_path: Path, two_cpus: tf.distribute.Strategy) -> None:
