@@ -29,16 +29,21 @@ from attennorm_tf.config import GanConfig, field_names
 from attennorm_tf.export import ExportError
 from attennorm_tf.inference import DigitsJudge
 from attennorm_tf.training import CheckpointError, NonFiniteError
+from attennorm_tf.training.profiling import parse_step_range
 from attennorm_tf.training.run_directory import write_text
 from attennorm_tf.training.runs import GanRun
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment file with a get_config()")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder for the run's checkpoints, metrics and pictures", required=True)
+_PROFILE = flags.DEFINE_string(
+    "profile", None, "FIRST:COUNT: profile COUNT steps once FIRST are done, and tell how long they waited for data"
+)
 
 
 def main() -> int:
     """Trains, then reports."""
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    profile = None if _PROFILE.value is None else parse_step_range(_PROFILE.value)
     run = GanRun(config, workdir)
     dataset = run.dataset
     print(
@@ -50,7 +55,7 @@ def main() -> int:
         scores = judge.score(run.task.sampling_generator, config.evaluation.num_samples)
         write_text(start, json.dumps(scores._asdict()) + "\n")
 
-    outcome = run.train()
+    outcome = run.train(profile)
     if outcome.stopped_by is not None:
         print(
             f"stopped by {outcome.stopped_by.name}, saved at step {outcome.step}; the same command goes on from there"

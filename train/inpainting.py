@@ -26,19 +26,24 @@ from attennorm_tf.cli.command import run_command
 from attennorm_tf.cli.inpainting_report import write_report
 from attennorm_tf.config import InpaintingConfig, field_names
 from attennorm_tf.training import CheckpointError, NonFiniteError
+from attennorm_tf.training.profiling import parse_step_range
 from attennorm_tf.training.runs import InpaintingRun
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment file with a get_config()")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder for the run's checkpoints, metrics and pictures", required=True)
+_PROFILE = flags.DEFINE_string(
+    "profile", None, "FIRST:COUNT: profile COUNT steps once FIRST are done, and tell how long they waited for data"
+)
 
 
 def main() -> int:
     """Trains, then reports."""
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    profile = None if _PROFILE.value is None else parse_step_range(_PROFILE.value)
     run = InpaintingRun(config, workdir)
     counts = run.photographs.num_examples, run.held_out.num_examples
     print(f"{config.name}: {counts[0]} photographs, {counts[1]} held out", flush=True)
-    outcome = run.train()
+    outcome = run.train(profile)
     if outcome.stopped_by is not None:
         print(
             f"stopped by {outcome.stopped_by.name}, saved at step {outcome.step}; the same command goes on from there"

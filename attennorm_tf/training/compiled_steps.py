@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
@@ -73,6 +74,7 @@ class CompiledSteps:
         self._names: list[str] = []  # of the metrics, known once a step is traced
         self._step = tf.function(self._one_step)
         self._steps = tf.function(self._several_steps)
+        self._apart = tf.function(self._step_on)
 
     def trace(self, iterator: Any) -> None:
         """Makes the graph, which takes seconds to minutes."""
@@ -87,6 +89,24 @@ class CompiledSteps:
         done, bad = (int(value) for value in status)
         return StepsDone(done, sums, self.phase.guarded[bad] if bad >= 0 else None, stopped_by(requests.tolist()))
 
+    @property
+    def made_apart(self) -> bool:
+        """Whether `apart` has its graph."""
+        return self._apart.experimental_get_tracing_count() > 0
+
+    def fetch(self, iterator: Any) -> list[Any]:
+        """The batches of a step; waits for them."""
+        return [next(iterator) for _ in range(self.phase.batches_per_step)]
+
+    def apart(self, batches: list[Any]) -> StepsDone:
+        """One step on batches of `fetch`: what a call of one step does. Its graph is another one."""
+        self._signals.request()
+        values, requests = (part.numpy() for part in self._apart(batches))
+        metrics, flags = values[: len(self._names)], values[len(self._names) :]
+        sums = {n: (float(m), 1) if math.isfinite(m) else (0.0, 0) for n, m in zip(self._names, metrics)}
+        bad = next((name for name, flag in zip(self.phase.guarded, flags) if flag > 0), None) if self._guard else None
+        return StepsDone(1, sums, bad, stopped_by(requests.tolist()))
+
     def _replica_step(self, step: tf.Tensor, batches: Sequence[Any]) -> tf.Tensor:
         """(metrics + guarded tensors,): the metrics, then 1 for each guarded tensor that is not finite."""
         result = self.phase.train_step(step, batches)
@@ -96,8 +116,10 @@ class CompiledSteps:
         return tf.concat([tf.stack(metrics), tf.cast(tf.logical_not(finite), tf.float32)], axis=0)
 
     def _one_step(self, iterator: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._step_on(self.fetch(iterator))
+
+    def _step_on(self, batches: list[Any]) -> tuple[tf.Tensor, tf.Tensor]:
         """Sums over all replicas: of what `_replica_step` returns, and of the stop requests."""
-        batches = [next(iterator) for _ in range(self.phase.batches_per_step)]
         # Reduced as one vector: with several workers each reduction is a round trip over the network.
         values = self._strategy.run(self._replica_step, args=(self._counter.read_value(), batches))
         values = self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from attennorm_tf.config import LoggingConfig
 from attennorm_tf.training.checkpointing import CheckpointError, CheckpointStore, Ranking, read_manifest, restore
 from attennorm_tf.training.compiled_steps import CompiledSteps, Phase, StepsDone
+from attennorm_tf.training.profiling import StepProfile, StepRange
 from attennorm_tf.training.progress import Progress
 from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.signals import StopSignals
@@ -89,6 +90,7 @@ def run_training(
     logs: LoggingConfig,
     make_batches: MakeBatches,
     metadata: dict[str, Any],
+    profile: StepRange | None = None,
 ) -> Outcome:
     """Trains until `training.steps`, from the newest whole checkpoint if there is one.
 
@@ -105,6 +107,7 @@ def run_training(
         make_batches: (input context, batches consumed before) -> data set of per-replica batches; called again after a
             rollback, when `task.rollbacks` has changed.
         metadata: kept in every checkpoint's manifest.
+        profile: steps of which a profile is written to `profile/`, see `StepProfile`; None: none.
 
     Returns:
         The outcome.
@@ -113,9 +116,13 @@ def run_training(
         NonFiniteError: a guarded tensor was not finite; nothing is saved after the last good checkpoint. With
             `non_finite` "roll_back", `max_rollbacks` attempts with other seeds have failed.
         CheckpointError: a checkpoint could not be written or read.
+        ValueError: steps to profile that this run does not do.
     """
     loop = _Loop(task, run, strategy, training, logs, make_batches, metadata)
     loop.resume()
+    if profile is not None:
+        profile.check(loop.step, training.steps)
+        loop.profile = StepProfile(profile, run.path / "profile")
     if loop.step >= training.steps:
         return Outcome(loop.step, 0.0, None)
     return loop.train()
@@ -126,6 +133,7 @@ class _Loop:
 
     Attributes:
         step: steps done.
+        profile: runs the first steps, or None.
     """
 
     def __init__(
@@ -149,6 +157,7 @@ class _Loop:
         self._means = _Means()
         self._newest: dict[str, float] = {}  # the newest value of each name in the log
         self.step = 0
+        self.profile: StepProfile | None = None
 
     def resume(self) -> None:
         """Goes to the newest whole checkpoint, where there is one."""
@@ -178,7 +187,8 @@ class _Loop:
             with contextlib.ExitStack() as stack:
                 if num_workers(self._strategy) > 1:  # the others must learn of it, and leave together
                     stack.enter_context(self._signals)
-                self._steps.trace(self._iterator)
+                if self.profile is None:
+                    self._steps.trace(self._iterator)
                 if num_workers(self._strategy) == 1:
                     stack.enter_context(self._signals)
                 if self._training.non_finite == "roll_back" and not self._store.steps():
@@ -187,6 +197,8 @@ class _Loop:
                     stopped = self._advance().stopped_by
                 self._save()
         finally:
+            if self.profile is not None:
+                self.profile.close()
             self._progress.close()
             self._run.close()
         return Outcome(self.step, self._progress.images_per_second, stopped or self._signals.received)
@@ -213,7 +225,10 @@ class _Loop:
             self._compile(phase)
             self._progress.restart(self._training.batch_size * phase.batches_per_step)
         control = self._task.next_control(self.step)
-        done = self._steps(self._iterator, _steps_to_next_event(self.step, self._training, self._logs, control))
+        if self.profile is not None and self.profile.pending(self.step):
+            done = self.profile.run(self.step, self._steps, self._iterator)
+        else:
+            done = self._steps(self._iterator, _steps_to_next_event(self.step, self._training, self._logs, control))
         self.step += done.steps
         if done.not_finite is not None:
             self._roll_back(done.not_finite)

@@ -14,6 +14,7 @@ from attennorm_tf.data.photographs import load_photographs
 from attennorm_tf.training.gan import GanTask
 from attennorm_tf.training.inpainting import InpaintingTask, validation_batch
 from attennorm_tf.training.loop import Outcome, run_training
+from attennorm_tf.training.profiling import StepRange
 from attennorm_tf.training.rollbacks import data_seed
 from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.strategy import check_global_batch, make_strategy
@@ -49,7 +50,7 @@ class GanRun:
         with self._strategy.scope():
             self.task = GanTask(config, self.dataset.num_classes, self.dataset.channels)
 
-    def train(self) -> Outcome:
+    def train(self, profile: StepRange | None = None) -> Outcome:
         """See `run_training`."""
         config, dataset, training = self.config, self.dataset, self.config.training
         return run_training(
@@ -63,6 +64,7 @@ class GanRun:
                 horizontal_flip=config.data.horizontal_flip,
             ),
             {"config": config.to_json(), "class_names": list(dataset.class_names), "channels": dataset.channels},
+            profile,
         )  # fmt: skip
 
 
@@ -95,7 +97,7 @@ class InpaintingRun:
         with self._strategy.scope():
             self.task = InpaintingTask(config, *validation_batch(config, self.held_out, self._masks))
 
-    def train(self) -> Outcome:
+    def train(self, profile: StepRange | None = None) -> Outcome:
         """See `run_training`."""
         config, photographs, training = self.config, self.photographs, self.config.training
         return run_training(
@@ -109,4 +111,5 @@ class InpaintingRun:
                 horizontal_flip=config.data.horizontal_flip, min_crop_scale=config.data.min_crop_scale,
             ),
             {"task": "inpainting", "config": config.to_json()},
+            profile,
         )  # fmt: skip
