@@ -55,7 +55,7 @@ def main() -> int:
         scores = judge.score(run.task.sampling_generator, config.evaluation.num_samples)
         write_text(start, json.dumps(scores._asdict()) + "\n")
 
-    outcome = run.train(profile)
+    outcome = run.train(profile, None if judge is None else judge.classifier.features)
     if outcome.stopped_by is not None:
         print(
             f"stopped by {outcome.stopped_by.name}, saved at step {outcome.step}; the same command goes on from there"

@@ -31,22 +31,23 @@ class DigitsJudge:
         resolution: of the images.
 
     Attributes:
+        classifier: that judges.
         test_accuracy: the classifier's accuracy on held-out real digits, in [0, 1].
     """
 
     def __init__(self, dataset: LabeledImages, resolution: int):
         if dataset.name != "digits":
             raise ValueError(f"evaluation.classifier: 'digits' judges data.name 'digits' only; got {dataset.name!r}.")
-        self._classifier = train_digits_classifier(resolution=resolution)
-        self._real = self._classifier.moments(dataset.arrays(resolution)[0])
-        self.test_accuracy = float(self._classifier.test_accuracy)
+        self.classifier = train_digits_classifier(resolution=resolution)
+        self._real = self.classifier.moments(dataset.arrays(resolution)[0])
+        self.test_accuracy = float(self.classifier.test_accuracy)
 
     def score(self, generator: Any, num_samples: int, seed: int = 0) -> Scores:
         """Scores `num_samples` images, the classes in turn; the same seed gives the same score."""
         labels = np.arange(num_samples, dtype=np.int32) % generator.num_classes
         latents = draw_latents(num_samples, generator.latent_dim, seed)
         images = sample(generator, latents, labels).images
-        result = score_class_conditional(self._classifier, images, labels, self._real)
+        result = score_class_conditional(self.classifier, images, labels, self._real)
         return Scores(float(result.accuracy), float(result.frechet_distance))
 
 

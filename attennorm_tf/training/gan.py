@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,9 @@ from attennorm_tf.losses import auxiliary_classifier_loss, discriminator_hinge_l
 from attennorm_tf.models import build_gan
 from attennorm_tf.replica_random import replica_integers, replica_normal
 from attennorm_tf.training.adam import Adam
+from attennorm_tf.training.gan_health import SampleQuality, gan_conditions, within_class_variance
 from attennorm_tf.training.gan_watch import GanWatch
+from attennorm_tf.training.health import HealthWatch
 from attennorm_tf.training.loop import Phase
 from attennorm_tf.training.precision import LossScale, make_loss_scales, precision_policy
 from attennorm_tf.training.rollbacks import noise_seed, rollback_counter
@@ -200,6 +202,8 @@ class GanTask:
             progress,
         )
         self._watch = GanWatch(self, training.seed)
+        self._health = HealthWatch(gan_conditions())
+        self._quality: SampleQuality | None = None
 
     @property
     def checkpoint_items(self) -> dict[str, Any]:
@@ -220,10 +224,29 @@ class GanTask:
         return step * self._phase.batches_per_step
 
     def next_control(self, step: int) -> int | None:
-        return None
+        every = self.config.logging.image_every_steps
+        return (step // every + 1) * every if every and self._quality is not None else None
 
     def control(self, step: int) -> dict[str, float]:
-        raise NotImplementedError("next_control names no step.")
+        """Precision and recall, whenever pictures are drawn and there are features to tell them by."""
+        return {} if self._quality is None else self._quality.scalars()
+
+    def compare_with(
+        self, images: np.ndarray, labels: np.ndarray, features: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> None:
+        """Gives what the log compares generated images with.
+
+        Args:
+            images: (n, R, R, C) in [-1, 1], some of the data.
+            labels: (n,) their class ids.
+            features: of a network that knows the data, (n, R, R, C) -> (n, d), for precision and recall; None: neither.
+        """
+        self._watch.real_variance = within_class_variance(images, labels)
+        if features is not None:
+            self._quality = SampleQuality(self.sampling_generator, features, images, self.config.training.seed)
+
+    def look(self, step: int, values: Mapping[str, float]) -> None:
+        self._health.look(step, values)
 
     def scalars(self) -> dict[str, float]:
         return self._watch.scalars()

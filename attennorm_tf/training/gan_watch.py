@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from attennorm_tf.training.attention_monitor import (
     watch_attention,
     watch_features,
 )
+from attennorm_tf.training.gan_health import within_class_variance
 from attennorm_tf.visualization import (
     class_blends,
     image_grid,
@@ -37,10 +39,14 @@ class GanWatch:
         task: the `GanTask`; its networks are built.
         seed: of the fixed latents.
         rows: images per class, at most.
+
+    Attributes:
+        real_variance: within the classes of the data, to compare with; NaN: not known.
     """
 
     def __init__(self, task: Any, seed: int, rows: int = 8):
         self._task = task
+        self.real_variance = math.nan
         columns = min(task.num_classes, 10)
         self._columns, self._rows = columns, rows
         self._labels = tf.constant(np.tile(np.arange(columns), rows), tf.int32)
@@ -54,11 +60,15 @@ class GanWatch:
     def scalars(self) -> dict[str, float]:
         """The state of each attentive normalization, see `attention_scalars`, and the largest sigma of each network.
 
-        The names begin with the network's: `generator_rho`, `discriminator_largest_sigma`. The generator is the one
-        that images are made with, the discriminator looks at its images.
+        `sample_variance` is that of a pixel between images of one class, `sample_variance_ratio` is it over the data's.
+        The names of the others begin with the network's: `generator_rho`, `discriminator_largest_sigma`. The generator
+        is the one that images are made with, the discriminator looks at its images.
         """
         values: dict[str, float] = {}
-        sums, sigmas = self._measured()
+        images, sums, sigmas = self._measured()
+        values["sample_variance"] = within_class_variance(images.numpy(), self._labels.numpy())
+        if self.real_variance > 0:
+            values["sample_variance_ratio"] = values["sample_variance"] / self.real_variance
         for name, parts in sums.items():
             prefix = name.split("/")[0] + "_"
             values.update(attention_scalars(self._layers[name], summarize([parts]), prefix))
@@ -102,20 +112,22 @@ class GanWatch:
         layouts = tf.concat([layouts[:columns], layouts[count:]], axis=0)
         return [images, tf.cast(layouts, tf.float32), tf.cast(features[:columns], tf.float32)]
 
-    def _measure(self) -> tuple[dict[str, AttentionSums], dict[str, tf.Tensor]]:
+    def _measure(self) -> tuple[tf.Tensor, dict[str, AttentionSums], dict[str, tf.Tensor]]:
         task = self._task
 
-        def run() -> None:
+        def run() -> tf.Tensor:
             images = task.sampling_generator([self._latents, self._labels], training=False)
-            task.discriminator([images, self._labels], training=False)
+            if self._layers:
+                task.discriminator([images, self._labels], training=False)
+            return images
 
-        sums = watch_attention(self._layers, run)[1] if self._layers else {}
+        images, sums = watch_attention(self._layers, run)
         sigmas = {}
         for name, network in (("generator", task.generator), ("discriminator", task.discriminator)):
             found = [layer.sigma() for layer in spectral_layers(network).values()]
             if found:
                 sigmas[f"{name}_largest_sigma"] = tf.reduce_max(tf.stack(found))
-        return sums, sigmas
+        return images, sums, sigmas
 
 
 def spectral_layers(model: Any) -> dict[str, SpectralNormalization]:

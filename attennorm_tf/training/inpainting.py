@@ -21,6 +21,8 @@ from attennorm_tf.losses import (
 from attennorm_tf.models import build_inpainter, build_inpainting_discriminators
 from attennorm_tf.replica_random import replica_uniform
 from attennorm_tf.training.adam import Adam
+from attennorm_tf.training.health import HealthWatch
+from attennorm_tf.training.inpainting_health import inpainting_conditions
 from attennorm_tf.training.inpainting_watch import InpaintingWatch
 from attennorm_tf.training.loop import Phase
 from attennorm_tf.training.precision import LossScale, make_loss_scales, precision_policy
@@ -205,6 +207,7 @@ class InpaintingTask:
         self.loss_scales = make_loss_scales(training.precision)
         self.progress = PhaseProgress()
         self.watch = InpaintingWatch(self.sampling_generator, photographs, masks, training.batch_size)
+        self._health = HealthWatch(inpainting_conditions(training))
         progress = {"reconstruction_loss": "L1", "coarse_loss": "coarse"}
         self.rollbacks = rollback_counter()
         guarded = guarded_names("generator", self.generator)
@@ -262,6 +265,9 @@ class InpaintingTask:
 
     def pictures(self) -> dict[str, np.ndarray]:
         return self.watch.pictures()
+
+    def look(self, step: int, values: Mapping[str, float]) -> None:
+        self._health.look(step, values)
 
     def train_step(self, step: tf.Tensor, batches: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> StepResult:
         """One step of phase one; in a replica context.

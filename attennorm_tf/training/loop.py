@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Protocol
 
@@ -58,6 +59,9 @@ class Task(Protocol):
 
     def pictures(self) -> dict[str, Any]:
         """Name -> (H, W, 3) uint8."""
+
+    def look(self, step: int, values: Mapping[str, float]) -> None:
+        """Told what goes into the log; warns of what does not look healthy."""
 
 
 class NonFiniteError(RuntimeError):
@@ -250,6 +254,7 @@ class _Loop:
         if values:
             self._run.scalars(step, values)
             self._newest.update(values)
+            self._task.look(step, values)
         if _due(step, logs.image_every_steps):
             for name, pixels in self._task.pictures().items():
                 self._run.image(step, name, pixels)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 
+import numpy as np
 from tensorflow import keras
 
 from attennorm_tf.config import GanConfig, InpaintingConfig
@@ -18,6 +20,8 @@ from attennorm_tf.training.profiling import StepRange
 from attennorm_tf.training.rollbacks import data_seed
 from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.strategy import check_global_batch, make_strategy
+
+_COMPARED = 500  # images of the data that the log compares generated ones with
 
 
 class GanRun:
@@ -50,9 +54,12 @@ class GanRun:
         with self._strategy.scope():
             self.task = GanTask(config, self.dataset.num_classes, self.dataset.channels)
 
-    def train(self, profile: StepRange | None = None) -> Outcome:
-        """See `run_training`."""
+    def train(
+        self, profile: StepRange | None = None, features: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> Outcome:
+        """See `run_training`; `features` as `GanTask.compare_with` takes them, for precision and recall in the log."""
         config, dataset, training = self.config, self.dataset, self.config.training
+        self.task.compare_with(*dataset.arrays(config.model.resolution, _COMPARED), features)
         return run_training(
             self.task, self._run, self._strategy, training, config.logging,
             lambda context, first: dataset.batches(

@@ -83,6 +83,9 @@ class AddingTask:
     def scalars(self) -> dict[str, float]:
         return {"sum": float(self.sum.numpy())}
 
+    def look(self, step: int, values: Any) -> None:
+        pass
+
     def pictures(self) -> dict[str, Any]:
         self.drawn += 1
         return {}

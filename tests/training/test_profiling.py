@@ -55,6 +55,9 @@ class Work:
     def scalars(self) -> dict[str, float]:
         return {}
 
+    def look(self, step: int, values: Any) -> None:
+        pass
+
     def pictures(self) -> dict[str, Any]:
         return {}
 
