@@ -234,7 +234,7 @@ def test_scalars_name_the_network_and_are_finite() -> None:
     made = GanTask(config(), 10, 1)
     scalars = made.scalars()
     kinds = {"rho", "t", "layout_entropy", "entities_in_use", "region_std_ratio", "largest_sigma"}
-    assert {name for name in scalars if "/" not in name} == {
+    assert {name for name in scalars if "/" not in name} == {"sample_variance"} | {
         f"{network}_{kind}" for network in ("generator", "discriminator") for kind in kinds
     }
     assert np.isfinite(list(scalars.values())).all()
@@ -253,7 +253,7 @@ def test_scalars_name_the_network_and_are_finite() -> None:
     np.testing.assert_allclose(pictures["samples"], image_grid(images, 8, 10, scale=3).astype(float), atol=1)
     assert (pictures["layouts"] != layout_sheet(images[:10], layouts[:10], over_images=True)).mean() < 0.01
     assert set(GanTask(config("sngan_star"), 10, 1).scalars()) == {
-        "generator_largest_sigma", "discriminator_largest_sigma"
+        "generator_largest_sigma", "discriminator_largest_sigma", "sample_variance"
     }  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def test_a_checkpoint_holds_every_weight_and_slot(whole: Run) -> None:
     task = whole.task
     saved = tf.train.list_variables(str(whole.path / "checkpoints" / "step-00000004" / "state"))
     names = [name for name, _ in saved if name.endswith("VARIABLE_VALUE")]
-    assert len(names) == len(values(task)) + 1  # and the step
+    assert len(names) == len(values(task)) + 2  # and the step and the rollbacks
 
 
 def test_a_loaded_generator_makes_the_same_images(whole: Run) -> None:
