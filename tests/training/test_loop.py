@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -298,6 +299,29 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(tmp_path: P
     with pytest.raises(CheckpointError, match=r"all 2 checkpoints are damaged .* delete this folder to begin anew"):
         train(tmp_path, 20)
     assert lines(tmp_path) == before
+
+
+def test_a_log_that_cannot_be_written_says_which_and_what_next(tmp_path: Path) -> None:
+    """/dev/full is always full."""
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    run = RunDirectory(tmp_path, tensorboard=False)
+    with pytest.raises(
+        OSError, match=rf"{tmp_path}/metrics.jsonl could not be written \(.*No space left.*same command"
+    ):
+        run.scalars(3, {"loss": 1.0})
+    (tmp_path / "images").write_text("in the way")
+    with pytest.raises(OSError, match=rf"{tmp_path}/images/samples-00000003.png could not be written"):
+        run.image(3, "samples", np.zeros((4, 4, 3), np.uint8))
+
+
+def test_a_line_torn_by_a_full_disk_or_a_kill_is_dropped(tmp_path: Path) -> None:
+    train(tmp_path, 10)
+    log = tmp_path / "metrics.jsonl"
+    whole = log.read_bytes()
+    for cut in (1, 5, len(whole.splitlines()[-1])):
+        log.write_bytes(whole[:-cut])
+        RunDirectory(tmp_path, tensorboard=False).forget_after(10)
+        assert [line["step"] for line in lines(tmp_path)] == ([4, 8, 10] if cut == 1 else [4, 8])
 
 
 def test_replicas_share_a_step(tmp_path: Path, two_cpus: tf.distribute.Strategy) -> None:
