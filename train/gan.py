@@ -28,10 +28,11 @@ from attennorm_tf.cli.gan_report import write_report
 from attennorm_tf.config import GanConfig, field_names
 from attennorm_tf.export import ExportError
 from attennorm_tf.inference import DigitsJudge
-from attennorm_tf.training import CheckpointError, NonFiniteError
+from attennorm_tf.training import CheckpointError, NonFiniteError, WorkerLostError
 from attennorm_tf.training.profiling import parse_step_range
 from attennorm_tf.training.run_directory import write_text
 from attennorm_tf.training.runs import GanRun
+from train.chief import chief_speaks
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment file with a get_config()")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder for the run's checkpoints, metrics and pictures", required=True)
@@ -46,25 +47,26 @@ def main() -> int:
     profile = None if _PROFILE.value is None else parse_step_range(_PROFILE.value)
     run = GanRun(config, workdir)
     dataset = run.dataset
-    print(
-        f"{config.name}: {dataset.num_examples} images, {dataset.num_classes} classes from {dataset.name}", flush=True
-    )
+    say = chief_speaks(run.workers)
+    say(f"{config.name}: {dataset.num_examples} images, {dataset.num_classes} classes from {dataset.name}")
     judge = DigitsJudge(dataset, config.model.resolution) if config.evaluation.classifier else None
     start = workdir / "scores_at_start.json"
-    if judge is not None and not start.exists():
-        scores = judge.score(run.task.sampling_generator, config.evaluation.num_samples)
-        write_text(start, json.dumps(scores._asdict()) + "\n")
+    scored = run.workers.gather(str(start.exists()))[0] == "True"
+    if judge is not None and not scored:
+        with run.workers.named_when_lost():
+            scores = judge.score(run.task.sampling_generator, config.evaluation.num_samples)
+        if run.workers.is_chief:
+            write_text(start, json.dumps(scores._asdict()) + "\n")
 
     outcome = run.train(profile, None if judge is None else judge.classifier.features)
     if outcome.stopped_by is not None:
-        print(
-            f"stopped by {outcome.stopped_by.name}, saved at step {outcome.step}; the same command goes on from there"
-        )
+        say(f"stopped by {outcome.stopped_by.name}, saved at step {outcome.step}; the same command goes on from there")
         return 130 if outcome.stopped_by == signal.SIGINT else 0
-    print(write_report(workdir, config, judge))
+    if run.workers.is_chief:
+        say(write_report(workdir, config, judge))
     return 0
 
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    run_command(main, (CheckpointError, NonFiniteError, ExportError), field_names(GanConfig))
+    run_command(main, (CheckpointError, NonFiniteError, WorkerLostError, ExportError), field_names(GanConfig))

@@ -5,6 +5,7 @@ from attennorm_tf.training.checkpointing import CheckpointError, CheckpointStore
 from attennorm_tf.training.gan import GanTask, discriminator_step, generator_step
 from attennorm_tf.training.inpainting import InpaintingTask, critic_step, inpainter_step, validation_batch
 from attennorm_tf.training.loop import NonFiniteError, Outcome, Phase, run_training
+from attennorm_tf.training.peer_watch import WorkerLostError
 from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.strategy import make_strategy
 
@@ -18,6 +19,7 @@ __all__ = [
     "Outcome",
     "Phase",
     "RunDirectory",
+    "WorkerLostError",
     "critic_step",
     "discriminator_step",
     "find_checkpoint",

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,12 +71,21 @@ class CheckpointStore:
         folder: where the checkpoints are kept; made when the first is written.
         keep: how many of the newest are kept, >= 1.
         ranking: which others are.
+        writes: False for a worker that is not the chief: `save` takes part in reading the variables, which several
+            workers may have to do together, and leaves nothing behind.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], keep: int = 3, ranking: Ranking = _NO_RANKING):
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        keep: int = 3,
+        ranking: Ranking = _NO_RANKING,
+        writes: bool = True,
+    ):
         self.folder = Path(folder)
         self.keep = keep
         self.ranking = ranking
+        self.writes = writes
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints in place, oldest first; not verified."""
@@ -109,6 +119,10 @@ class CheckpointStore:
             CheckpointError: it could not be written (a full disk, say); those already there are untouched.
         """
         target = self.path(step)
+        if not self.writes:
+            with tempfile.TemporaryDirectory() as folder:
+                tf.train.Checkpoint(**items).write(os.path.join(folder, _PREFIX))
+            return target
         partial = self.folder / f"{_PARTIAL}{step:08d}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

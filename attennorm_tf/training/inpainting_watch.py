@@ -39,6 +39,10 @@ class InpaintingWatch:
         self._layers = attention_layers(generator)
         self._sums = tf.function(self._compute_sums)
 
+    def of(self, generator: Any) -> InpaintingWatch:
+        """The same looks at another generator."""
+        return InpaintingWatch(generator, self._photographs, self._masks, self._batch_size)
+
     @property
     def count(self) -> int:
         """Photographs that `validate` averages over."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import signal
@@ -19,7 +18,7 @@ from attennorm_tf.training.profiling import StepProfile, StepRange
 from attennorm_tf.training.progress import Progress
 from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.signals import StopSignals
-from attennorm_tf.training.strategy import num_workers
+from attennorm_tf.training.workers import Workers
 
 # Metrics that count events: logged as their sum since the last line, not as a mean.
 COUNTS = ("skipped_updates",)
@@ -95,12 +94,15 @@ def run_training(
     make_batches: MakeBatches,
     metadata: dict[str, Any],
     profile: StepRange | None = None,
+    signals: StopSignals | None = None,
 ) -> Outcome:
     """Trains until `training.steps`, from the newest whole checkpoint if there is one.
 
-    SIGTERM and SIGINT (Ctrl-C) end it after the step in progress, with a checkpoint of that step. With several workers,
-    every one of them calls this; a signal at one ends all after the same step. What comes while a single process still
-    makes its graph is not caught: there is nothing to save yet.
+    SIGTERM and SIGINT (Ctrl-C) end it after the step in progress, with a checkpoint of that step. What comes while the
+    graph is still being made is not caught, unless `signals` does: there is nothing to save yet.
+
+    With several workers every one of them calls this; a signal at one ends all after the same step. All do the same,
+    since reading a variable may be a matter of all, but only the chief writes.
 
     Args:
         task: networks and step functions, made in the strategy's scope.
@@ -112,6 +114,7 @@ def run_training(
             rollback, when `task.rollbacks` has changed.
         metadata: kept in every checkpoint's manifest.
         profile: steps of which a profile is written to `profile/`, see `StepProfile`; None: none.
+        signals: what notes the signals, where that has begun before; else it begins when there is something to save.
 
     Returns:
         The outcome.
@@ -121,12 +124,13 @@ def run_training(
             `non_finite` "roll_back", `max_rollbacks` attempts with other seeds have failed.
         CheckpointError: a checkpoint could not be written or read.
         ValueError: steps to profile that this run does not do.
+        WorkerLostError: another worker ended or cannot be reached.
     """
-    loop = _Loop(task, run, strategy, training, logs, make_batches, metadata)
+    loop = _Loop(task, run, strategy, training, logs, make_batches, metadata, signals or StopSignals())
     loop.resume()
     if profile is not None:
         profile.check(loop.step, training.steps)
-        loop.profile = StepProfile(profile, run.path / "profile")
+        loop.profile = StepProfile(profile, run.path / "profile" if run.writes else None)
     if loop.step >= training.steps:
         return Outcome(loop.step, 0.0, None)
     return loop.train()
@@ -149,15 +153,18 @@ class _Loop:
         logs: LoggingConfig,
         make_batches: MakeBatches,
         metadata: dict[str, Any],
+        signals: StopSignals,
     ):
         self._task, self._run, self._strategy = task, run, strategy
         self._training, self._logs = training, logs
         self._make_batches, self._metadata = make_batches, metadata
         ranking = Ranking(logs.keep_best, logs.best_metric, logs.best_mode)
-        self._store = CheckpointStore(run.checkpoints, logs.keep_last, ranking)
+        self._workers = Workers(strategy)
+        self._store = CheckpointStore(run.checkpoints, logs.keep_last, ranking, writes=run.writes)
+        self._saved_step = -1
         self._counter = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         self._items = {**task.checkpoint_items, "step": self._counter}
-        self._signals = StopSignals()
+        self._signals = signals
         self._means = _Means()
         self._newest: dict[str, float] = {}  # the newest value of each name in the log
         self.step = 0
@@ -165,12 +172,19 @@ class _Loop:
 
     def resume(self) -> None:
         """Goes to the newest whole checkpoint, where there is one."""
-        latest = self._store.latest()
-        self._store.tidy(latest)
+        latest = self._latest()
+        if self._workers.is_chief:
+            self._store.tidy(latest)
         if latest is not None:
             self._restore(latest)
             logger.info("resumed from %s", latest)
         self._run.forget_after(self.step)
+
+    def _latest(self) -> Path | None:
+        """The newest whole checkpoint; all workers take the one that the chief finds whole."""
+        found = self._store.latest() if self._workers.is_chief else None
+        name = self._workers.gather(found.name if found else "")[0]
+        return self._store.folder / name if name else None
 
     def _restore(self, checkpoint: Path) -> None:
         restore(checkpoint, self._items)
@@ -178,6 +192,7 @@ class _Loop:
         self.step = int(self._counter.numpy())
         if manifest["step"] != self.step:
             raise CheckpointError(f"checkpoint {checkpoint}: its manifest and its step counter disagree.")
+        self._saved_step = self.step
         held = manifest["metrics"].items()
         self._newest = {name: math.nan if value is None else value for name, value in held}
 
@@ -185,17 +200,13 @@ class _Loop:
         """Does the steps from here to the end."""
         self._begin()
         images = self._training.batch_size * self._steps.phase.batches_per_step
-        self._progress = Progress(self._training.steps, self.step, images)
+        self._progress = Progress(self._training.steps, self.step, images, silent=not self._workers.is_chief)
         stopped: signal.Signals | None = None
         try:
-            with contextlib.ExitStack() as stack:
-                if num_workers(self._strategy) > 1:  # the others must learn of it, and leave together
-                    stack.enter_context(self._signals)
-                if self.profile is None:
-                    self._steps.trace(self._iterator)
-                if num_workers(self._strategy) == 1:
-                    stack.enter_context(self._signals)
-                if self._training.non_finite == "roll_back" and not self._store.steps():
+            if self.profile is None:
+                self._steps.trace(self._iterator)
+            with self._signals:
+                if self._training.non_finite == "roll_back" and self._saved_step < 0:
                     self._save()  # to have something to go back to
                 while self.step < self._training.steps and stopped is None:
                     stopped = self._advance().stopped_by
@@ -262,9 +273,10 @@ class _Loop:
             self._save()
 
     def _save(self) -> None:
-        if self._store.steps()[-1:] == [self.step]:
+        if self._saved_step == self.step:
             return
         self._store.save(self.step, self._items, self._metadata, self._newest)
+        self._saved_step = self.step
         logs = self._logs
         if logs.keep_best and logs.best_metric not in self._newest:
             first = (logs.log_every_steps or self._training.steps, logs.image_every_steps, self._task.next_control(0))
@@ -283,7 +295,7 @@ class _Loop:
         checkpoint of its own.
         """
         tried, allowed = int(self._task.rollbacks.numpy()), self._training.max_rollbacks
-        good = self._store.latest()
+        good = self._latest()
         if self._training.non_finite != "roll_back" or tried >= allowed or good is None:
             last = f"The last good checkpoint is {good}" if good is not None else "There is no checkpoint yet"
             others = f", after {tried} rollbacks with other seeds (training.max_rollbacks={allowed})"

@@ -19,9 +19,12 @@ class Progress:
         start: steps done before.
         images_per_step: real images a step consumes, for the rate.
         stream: where to write; standard error by default.
+        silent: only measures.
     """
 
-    def __init__(self, total: int, start: int, images_per_step: int, stream: TextIO | None = None):
+    def __init__(
+        self, total: int, start: int, images_per_step: int, stream: TextIO | None = None, silent: bool = False
+    ):
         self._stream = sys.stderr if stream is None else stream
         self._total = total
         self._images = images_per_step
@@ -29,7 +32,8 @@ class Progress:
         self._first_time: float | None = None
         self._last_time = time.monotonic()
         self._bar: Any = None
-        if self._stream.isatty():
+        self._silent = silent
+        if self._stream.isatty() and not silent:
             self._bar = tqdm(total=total, initial=start, unit="step", file=self._stream, dynamic_ncols=True)
 
     def update(self, step: int, metrics: dict[str, float] | None = None) -> None:
@@ -43,7 +47,7 @@ class Progress:
             if metrics:
                 self._bar.set_postfix_str(_short(metrics))
         self._step = step
-        if self._bar is None and metrics:
+        if self._bar is None and metrics and not self._silent:
             self._stream.write(self._line(metrics) + "\n")
             self._stream.flush()
 

@@ -45,17 +45,19 @@ class RunDirectory:
     Args:
         path: the work directory; made if it is not there.
         tensorboard: whether `scalars` and `image` also write TensorBoard files.
+        writes: False for a worker that is not the chief: it changes nothing in the folder.
 
     Raises:
         ValueError: the path is a file.
     """
 
-    def __init__(self, path: str | os.PathLike[str], tensorboard: bool = True):
+    def __init__(self, path: str | os.PathLike[str], tensorboard: bool = True, writes: bool = True):
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"workdir: {self.path} is a file, expected a folder.")
         self.path.mkdir(parents=True, exist_ok=True)
         self.checkpoints = self.path / "checkpoints"
+        self.writes = writes
         self._tensorboard = tensorboard
         self._writer: Any = None
 
@@ -65,6 +67,8 @@ class RunDirectory:
         Raises:
             ValueError: another experiment lives here; the message lists every difference.
         """
+        if not self.writes:
+            return
         file = self.path / "config.json"
         if file.exists():
             try:
@@ -84,6 +88,8 @@ class RunDirectory:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Appends one line to `metrics.jsonl` and writes TensorBoard scalars."""
+        if not self.writes:
+            return
         with _writing(self.path / "metrics.jsonl") as path, open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self._tensorboard:
@@ -96,7 +102,7 @@ class RunDirectory:
     def forget_after(self, step: int) -> None:
         """Drops lines of `metrics.jsonl` beyond `step`, which a resumed run will write again."""
         file = self.path / "metrics.jsonl"
-        if not file.exists():
+        if not self.writes or not file.exists():
             return
         kept = []
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -109,6 +115,8 @@ class RunDirectory:
 
     def image(self, step: int, name: str, pixels: Any) -> None:
         """Writes (H, W, 3) uint8 as `images/<name>-<step>.png` and for TensorBoard."""
+        if not self.writes:
+            return
         with _writing(self.path / "images" / f"{name}-{step:08d}.png") as path:
             path.parent.mkdir(exist_ok=True)
             save_png(path, pixels)

@@ -38,7 +38,7 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and not self._before:
             self._written, self._read = socket.socketpair()
             self._written.setblocking(False)
             self._fd_before = signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
