@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
-from types import FrameType
+import threading
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def stop_at_once() -> None:
     """From here on SIGTERM ends the process with exit code 0 and Ctrl-C with 130, a line saying that nothing is lost.
 
-    Training replaces these handlers while it has something to save, see `attennorm_tf.training.signals`. To be called
+    Training takes the signals over while it has something to save, see `attennorm_tf.training.signals`. To be called
     before TensorFlow is imported, which takes seconds.
     """
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, _stop)
+    written, read = socket.socketpair()
+    written.setblocking(False)
+    signal.set_wakeup_fd(written.detach(), warn_on_full_buffer=False)
+    # A thread, since TensorFlow may keep the main one for minutes, waiting for other workers: Python would run a
+    # handler only afterwards.
+    threading.Thread(target=_watch, args=(read,), name="prompt stop", daemon=True).start()
+    for name in _SIGNALS:
+        signal.signal(name, lambda number, frame: None)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    # No exception: raised wherever the signal happens to come, in a callback of a library say, it may be swallowed.
+def _watch(read: socket.socket) -> None:
+    while True:
+        for number in read.recv(64):
+            if number in _SIGNALS:
+                _stop(signal.Signals(number))
+
+
+def _stop(name: signal.Signals) -> None:
     print(
-        f"stopped by {signal.Signals(number).name} outside the training steps: nothing is lost, "
+        f"stopped by {name.name} outside the training steps: nothing is lost, "
         "the same command starts or goes on from the last checkpoint",
         flush=True,
     )
     sys.stderr.flush()
-    os._exit(130 if number == signal.SIGINT else 0)
+    os._exit(130 if name == signal.SIGINT else 0)

@@ -121,7 +121,7 @@ class CheckpointStore:
         target = self.path(step)
         if not self.writes:
             with tempfile.TemporaryDirectory() as folder:
-                tf.train.Checkpoint(**items).write(os.path.join(folder, _PREFIX))
+                CheckpointStore(folder).save(step, items, metadata, metrics)
             return target
         partial = self.folder / f"{_PARTIAL}{step:08d}"
         try:

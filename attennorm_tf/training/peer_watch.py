@@ -20,6 +20,7 @@ _PATIENCE = 5.0  # seconds in which a machine must answer
 _REFUSALS = 2  # in a row: no process listens there any more
 _SILENCES = 4  # in a row: no machine answers there any more
 _ANNOUNCED = 20.0  # seconds between two lines about workers that have not come yet
+_POLL = 0.2  # seconds between two looks while waiting for all to come
 _START_LIMIT = 600.0  # seconds in which all must have come
 
 logger = logging.getLogger(__name__)
@@ -30,11 +31,11 @@ class WorkerLostError(RuntimeError):
 
 
 class PeerWatch:
-    """A thread that looks every second whether the other workers' ports still answer.
+    """Waits until all workers have come, then looks every second whether their ports still answer.
 
-    Until all have come it says for whom this worker waits. When one is gone, it ends this process with exit code 1 and
-    a message: the main thread waits in a compiled call by then, for an answer that will not come. A process that ends
-    closes its port at once, which is noticed within 5 seconds; a machine that is switched off within 30.
+    When one is gone, it ends this process with exit code 1 and a message: the main thread waits in a compiled call by
+    then, for an answer that will not come. A process that ends closes its port at once, which is noticed within 5
+    seconds; a machine that is switched off within 30.
 
     Args:
         cluster: of the job.
@@ -46,6 +47,34 @@ class PeerWatch:
         self._cluster = cluster
         self._others = [index for index in range(len(cluster.addresses)) if index != cluster.own]
         self._stopped = threading.Event()
+
+    def wait_for_all(self) -> None:
+        """Returns when every worker listens at its port, as this one does meanwhile.
+
+        TensorFlow would wait too, but without a word, and deaf to signals.
+
+        Raises:
+            WorkerLostError: some did not come in 10 minutes.
+        """
+        port = int(self._cluster.address.rpartition(":")[2])
+        missing, begun, announced = set(self._others), time.monotonic(), time.monotonic()
+        with socket.create_server(("", port), backlog=4 * len(self._others) + 4) as own:
+            own.setblocking(False)
+            while missing := {index for index in missing if self._answer(index) is not None}:
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        own.accept()[0].close()
+                now = time.monotonic()
+                if now - announced >= _ANNOUNCED:
+                    announced = now
+                    logger.warning("waiting since %.0f s for %s", now - begun, self._named(sorted(missing)))
+                if now - begun >= _START_LIMIT:
+                    raise WorkerLostError(
+                        f"{self._named(sorted(missing))} did not come within {_START_LIMIT:.0f} s; check that every "
+                        "worker was started, that all have the same cluster in TF_CONFIG, and that the ports can be "
+                        "reached."
+                    )
+                time.sleep(_POLL)
 
     def start(self) -> None:
         """Begins to watch."""
@@ -62,18 +91,6 @@ class PeerWatch:
         return self._message(gone) if gone else None
 
     def _watch(self) -> None:
-        missing, since, announced = set(self._others), time.monotonic(), time.monotonic()
-        while missing and not self._stopped.wait(INTERVAL):
-            missing = {index for index in missing if self._answer(index) is not None}
-            now = time.monotonic()
-            if missing and now - announced >= _ANNOUNCED:
-                announced = now
-                logger.warning("waiting since %.0f s for %s", now - since, self._named(sorted(missing)))
-            if missing and now - since >= _START_LIMIT:
-                self._end(
-                    f"{self._named(sorted(missing))} did not come within {_START_LIMIT:.0f} s; check that every "
-                    "worker was started, that all have the same cluster in TF_CONFIG, and that the ports can be reached"
-                )
         failures = dict.fromkeys(self._others, 0)
         while not self._stopped.wait(INTERVAL):
             for index in self._others:

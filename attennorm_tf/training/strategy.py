@@ -28,6 +28,7 @@ def make_strategy(name: str = "auto", deterministic: bool = False) -> tf.distrib
 
     Raises:
         ValueError: an unknown name, or one that this machine or TF_CONFIG does not allow.
+        WorkerLostError: another worker did not come.
     """
     if name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(map(repr, STRATEGIES))}; got {name!r}.")
@@ -76,12 +77,15 @@ def _multi_worker() -> tf.distribute.Strategy:
         tf.train.ClusterSpec({"worker": cluster.addresses}), task_type="worker", task_id=cluster.own, rpc_layer="grpc"
     )
     logger.info("worker %d of %d, at %s", cluster.own, len(cluster.addresses), cluster.address)
-    PeerWatch(cluster).start()
+    watch = PeerWatch(cluster)
+    watch.wait_for_all()
     try:
         # The default options take NCCL between GPUs and TensorFlow's own rings between CPUs.
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except RuntimeError as error:
         raise ValueError(f"training.strategy='multi_worker' cannot begin here: {error}") from error
+    watch.start()  # now that all listen again
+    return strategy
 
 
 def _tpu() -> tf.distribute.Strategy:
