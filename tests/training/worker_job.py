@@ -34,7 +34,7 @@ class NormalizingTask(AddingTask):
 
     @property
     def checkpoint_items(self) -> dict[str, Any]:
-        return {"sum": self.sum, "normalization": self.normalization}
+        return {**super().checkpoint_items, "normalization": self.normalization}
 
     def train_step(self, step: tf.Tensor, batches: Any) -> Result:
         self.normalization(batches[0][:, tf.newaxis], training=True)
