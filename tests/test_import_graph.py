@@ -157,6 +157,8 @@ for name in ("matplotlib", "sklearn", "ml_collections", "tensorflow_datasets", "
     sys.modules[name] = None  # importing it fails from here on
 import attennorm_tf
 import tensorflow as tf
+# Keras finds the layer in a saved model though nobody asked for it by name.
+assert tf.keras.utils.get_registered_object("attennorm_tf>AttentiveNormalization") is not None
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 print("clean")

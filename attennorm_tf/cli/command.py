@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib.metadata
 import logging
+import platform
 import re
 import sys
 from collections.abc import Sequence
@@ -11,6 +13,11 @@ from typing import Any, Callable
 
 import tensorflow as tf
 from absl import app, flags
+
+import attennorm_tf
+from attennorm_tf._compat import stack_name
+
+_HELP = r"--?(help|helpshort|helpfull|helpxml|\?)(=(true|1))?"
 
 
 def run_command(
@@ -21,7 +28,10 @@ def run_command(
 ) -> None:
     """Parses flags, runs `main`, and ends the process.
 
-    Exit codes: 0 done, 1 the command could not do what was asked (one line says why), 130 interrupted.
+    Exit codes of all commands: 0 done (also --help and --version), 1 the command could not do what was asked (one line
+    on standard error says why; what is a defect of the program shows a traceback), 130 interrupted by Ctrl-C.
+
+    Every command has --help, --version (unless a flag of its own is called so and is given a value) and --verbose.
 
     Args:
         main: the command; its return value is the exit code (None: 0).
@@ -31,16 +41,28 @@ def run_command(
     """
     messages: tuple[type[BaseException], ...] = (ValueError, ImportError, OSError, *usage_errors)
 
+    _define_shared_flags()
+
     def parse(arguments: Sequence[str]) -> Any:
+        if _asks_for_the_version(arguments[1:]):
+            print(version_text())
+            sys.exit(0)
         try:
             _check_config_fields(arguments, config_fields)
-            return app.parse_flags_with_usage(list(arguments))
+            return flags.FLAGS(list(arguments))
+        except flags.Error as error:
+            print(f"error: {_flag_error(error)} See --help.", file=sys.stderr)
+            sys.exit(1)
         except (ValueError, KeyError, AttributeError, TypeError, OSError, ImportError, SyntaxError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
+        except SystemExit as asked:  # absl ends --help with 1
+            if asked.code == 1 and any(re.fullmatch(_HELP, argument) for argument in arguments[1:]):
+                sys.exit(0)
+            raise
 
     def guarded(arguments: Sequence[str]) -> Any:
-        _plain_logging()
+        _plain_logging(is_verbose())
         try:
             if takes_arguments:
                 return main(list(arguments[1:]))
@@ -100,11 +122,49 @@ def message_of_the_pipeline(error: tf.errors.InvalidArgumentError) -> str | None
     return match.group(1) if match else None
 
 
-def _plain_logging() -> None:
-    """Messages of this package from INFO on, of others from WARNING on, without prefixes; instead of absl's handler."""
+def is_verbose() -> bool:
+    """Whether --verbose was given."""
+    return "verbose" in flags.FLAGS and bool(flags.FLAGS["verbose"].value)
+
+
+def version_text() -> str:
+    """What --version prints."""
+    return (
+        f"attennorm_tf {attennorm_tf.__version__}\n"
+        f"TensorFlow {tf.__version__}, Keras {importlib.metadata.version('keras')} (the {stack_name()} stack), "
+        f"Python {platform.python_version()}"
+    )
+
+
+def _define_shared_flags() -> None:
+    """Defines --verbose and --version, and has --help show them."""
+    texts = {"verbose": "show what TensorFlow and other libraries log", "version": "show the versions and exit"}
+    for name, text in texts.items():
+        if name not in flags.FLAGS:
+            flags.DEFINE_bool(name, False, text)
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
+def _asks_for_the_version(arguments: Sequence[str]) -> bool:
+    """Whether `--version` stands there without a value: some commands have a flag of that name which takes one."""
+    following = [*arguments[1:], "-"]
+    return any(one in ("--version", "-version") and then.startswith("-") for one, then in zip(arguments, following))
+
+
+def _flag_error(error: flags.Error) -> str:
+    missing = re.fullmatch(r"flag (--\w+)=None: Flag --\w+ must have a value other than None\.", str(error))
+    text = f"{missing.group(1)} is needed." if missing else str(error).strip().replace("\n", " ").replace(" ?", "?")
+    return text if text[-1] in ".?" else text + "."
+
+
+def _plain_logging(verbose: bool) -> None:
+    """Messages without prefixes, from INFO on; of other packages from WARNING on unless `verbose`."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("attennorm_tf"))
+    if not verbose:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(
+                lambda record: record.levelno >= logging.WARNING or record.name.startswith("attennorm_tf")
+            )
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).handlers.clear()  # what they say goes through the one handler above
 

@@ -10,10 +10,7 @@ one carries a letter, and a footnote says exactly what differs; with `--strict` 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags
 

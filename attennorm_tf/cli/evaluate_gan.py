@@ -16,8 +16,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import tensorflow as tf
 from absl import flags
 from tqdm import tqdm

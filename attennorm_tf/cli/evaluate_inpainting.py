@@ -13,11 +13,8 @@ that are called as the images, up to the extension. Writes `results.json` (with 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags
 from tqdm import tqdm
@@ -47,6 +44,7 @@ _OUTPUT = flags.DEFINE_string(
 _MODEL = flags.DEFINE_list(
     "model", [], "work directories of train.inpainting, or checkpoints; separated by commas", flag_values=_FLAGS
 )
+flags.DEFINE_alias("checkpoint", "model", flag_values=_FLAGS)
 _NAME = flags.DEFINE_list(
     "name", [], "what to call the models in tables (default: as their experiments)", flag_values=_FLAGS
 )

@@ -14,10 +14,6 @@ then.
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 from absl import flags
 
 from attennorm_tf.cli.command import run_command, show_in_help
@@ -33,6 +29,7 @@ _FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
     "model", None, "work directory of train.inpainting, or one of its checkpoints", required=True, flag_values=_FLAGS
 )
+flags.DEFINE_alias("checkpoint", "model", flag_values=_FLAGS)
 _IMAGE = flags.DEFINE_string("image", None, "one photograph; needs --mask", flag_values=_FLAGS)
 _MASK = flags.DEFINE_string("mask", None, "its mask", flag_values=_FLAGS)
 _IMAGES = flags.DEFINE_string("images", None, "folder of photographs; needs --masks", flag_values=_FLAGS)

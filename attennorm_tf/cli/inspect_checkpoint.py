@@ -12,10 +12,7 @@ generates, an inpainting network on photographs with holes as in its training. `
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags
 from tqdm import tqdm

@@ -9,35 +9,49 @@ normalization the layouts under them (`layouts.png`). `--interpolate` blends cla
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import class_ids, run_command
+from attennorm_tf.cli.command import class_ids, run_command, show_in_help
 from attennorm_tf.inference import draw_interpolation, draw_latents, load_generator, sample
 from attennorm_tf.training import CheckpointError
 from attennorm_tf.visualization import image_grid, layout_sheet, save_png
 
+# Of this command alone: other commands have flags of the same names.
+_FLAGS = flags.FlagValues()
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "work directory of a run, or one of its checkpoints", required=True
+    "checkpoint", None, "work directory of a run, or one of its checkpoints", required=True, flag_values=_FLAGS
 )
-_OUTPUT = flags.DEFINE_string("output", None, "folder for the pictures; made if it is not there", required=True)
-_CLASSES = flags.DEFINE_list("classes", [], "class ids or names, e.g. 3,7 (default: all, at most 10)")
-_COUNT = flags.DEFINE_integer("count", 64, "images in all, shared out over the classes", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "of the noise; the same seed gives the same images", lower_bound=0)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "folder for the pictures; made if it is not there", required=True, flag_values=_FLAGS
+)
+_CLASSES = flags.DEFINE_list(
+    "classes", [], "class ids or names, e.g. 3,7 (default: all, at most 10)", flag_values=_FLAGS
+)
+_COUNT = flags.DEFINE_integer(
+    "count", 64, "images in all, shared out over the classes", lower_bound=1, flag_values=_FLAGS
+)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "of the noise; the same seed gives the same images", lower_bound=0, flag_values=_FLAGS
+)
 _TRUNCATION = flags.DEFINE_float(
-    "truncation", None, "noise beyond +-this is drawn again: less variety, cleaner images", lower_bound=0.01
+    "truncation",
+    None,
+    "noise beyond +-this is drawn again: less variety, cleaner images",
+    lower_bound=0.01,
+    flag_values=_FLAGS,
 )
-_AVERAGE = flags.DEFINE_bool("average", True, "use the moving average of the weights")
-_INTERPOLATE = flags.DEFINE_list("interpolate", [], "class ids or names to blend, in order, e.g. 1,7,4")
-_STEPS = flags.DEFINE_integer("steps", 6, "images from one blended class to the next", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images computed at a time", lower_bound=1)
+_AVERAGE = flags.DEFINE_bool("average", True, "use the moving average of the weights", flag_values=_FLAGS)
+_INTERPOLATE = flags.DEFINE_list(
+    "interpolate", [], "class ids or names to blend, in order, e.g. 1,7,4", flag_values=_FLAGS
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", 6, "images from one blended class to the next", lower_bound=1, flag_values=_FLAGS
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images computed at a time", lower_bound=1, flag_values=_FLAGS)
 
 
 def run() -> int:
@@ -81,10 +95,7 @@ def run() -> int:
 
 def main() -> None:
     """Entry point of the console command."""
-    # --help shows text and flags of the running script, which for an installed command is a stub elsewhere.
-    sys.modules["__main__"].__doc__ = __doc__
-    for flag in flags.FLAGS.get_flags_for_module(__name__):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    show_in_help(__doc__, _FLAGS)
     run_command(run, (CheckpointError,))
 
 

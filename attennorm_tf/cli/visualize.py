@@ -21,10 +21,7 @@ hole; a folder with a mask called as its photograph, or one mask for all), by de
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags
 

@@ -1,0 +1,193 @@
+"""One style over all commands: examples, versions, mistakes, exit codes, silence; and the doctor."""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import os
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import attennorm_tf
+from attennorm_tf.cli import doctor
+from attennorm_tf.cli.start_up import errors_unheard
+from attennorm_tf.inference import self_check as checks
+from attennorm_tf.layers import attentive_normalization
+from tests.processes import run_module
+
+ROOT = Path(__file__).parents[2]
+SHARED = {"average", "checkpoint", "seed", "images", "masks", "classes", "interpolate", "steps", "overwrite"}
+
+
+def _commands() -> dict[str, str]:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = parser["options.entry_points"]["console_scripts"].strip().splitlines()
+    return {name.strip(): target.strip().split(":")[0] for name, target in (line.split("=") for line in lines)}
+
+
+@pytest.mark.parametrize(("name", "module"), _commands().items())
+def test_every_command_teaches_with_an_example(name: str, module: str) -> None:
+    command = importlib.import_module(module)
+    assert command.__doc__ is not None
+    first, *rest = command.__doc__.splitlines()
+    assert first.startswith(f"{name}: ")
+    assert any(re.match(rf"    {name}\b", line) for line in rest)
+    assert f"`{name}`" in (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    for flag in getattr(command, "_FLAGS", {}):
+        assert command._FLAGS[flag].help, flag
+
+
+def test_a_flag_of_one_name_has_one_type_and_default() -> None:
+    modules = [importlib.import_module(module) for module in _commands().values()]
+    found: dict[str, set] = {}
+    for module in modules:
+        for name in (
+            "average",
+            "checkpoint",
+            "seed",
+            "images",
+            "masks",
+            "classes",
+            "interpolate",
+            "steps",
+            "overwrite",
+        ):
+            if name in getattr(module, "_FLAGS", {}):
+                flag = module._FLAGS[name]
+                found.setdefault(name, set()).add(type(getattr(flag, "parser", None)).__name__)
+    assert {name: kinds for name, kinds in found.items() if len(kinds) > 1 and name != "checkpoint"} == {}
+    assert found.keys() == SHARED
+
+
+def test_help_and_version_are_no_failures() -> None:
+    shown = run_module("attennorm_tf.cli.sample", "--help")
+    assert shown.returncode == 0
+    assert "    attennorm-sample --checkpoint=runs/digits" in shown.stdout
+    for flag in ("--checkpoint", "--[no]verbose", "--[no]version"):
+        assert re.search(rf"^ +{re.escape(flag)}", shown.stdout, flags=re.MULTILINE), flag
+    stack = "current" if int(metadata.version("keras")[0]) > 2 else "classic"
+    expected = (
+        f"attennorm_tf {attennorm_tf.__version__}\nTensorFlow {tf.__version__}, Keras {metadata.version('keras')} "
+        f"(the {stack} stack), Python {'.'.join(map(str, sys.version_info[:3]))}\n"
+    )
+    for module in ("attennorm_tf.cli.sample", "attennorm_tf.cli.export"):  # the second has a --version=<number> too
+        done = run_module(module, "--version")
+        assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+def test_mistakes_are_one_line() -> None:
+    for arguments, message in (
+        (
+            ["--chekpoint=x", "--output=y"],
+            "Unknown command line flag 'chekpoint'. Did you mean: checkpoint? See --help.",
+        ),
+        (["--output=y"], "--checkpoint is needed. See --help."),
+        (["--checkpoint=x", "--output=y", "z"], "unexpected argument 'z'; all options are flags, see --help."),
+        (["--checkpoint=nowhere", "--output=y"], "nowhere does not exist"),
+    ):
+        done = run_module("attennorm_tf.cli.sample", *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("error: ")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_what_is_not_to_be_heard_is_shown_with_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with errors_unheard():
+        os.write(2, b"chatter\n")
+    assert capfd.readouterr().err == ""
+
+    def fail() -> None:
+        with errors_unheard():
+            os.write(2, b"libfoo.so is missing\n")
+            raise ImportError("broken")
+
+    with pytest.raises(ImportError, match="broken"):
+        fail()
+    assert capfd.readouterr().err == "libfoo.so is missing\n"
+    os.write(2, b"heard again\n")
+    assert capfd.readouterr().err == "heard again\n"
+
+
+def _doctor(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = doctor.run()
+    said = capsys.readouterr().out
+    assert max(len(line) for line in said.splitlines()) <= 80
+    return code, said
+
+
+def test_the_doctor_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = _doctor(capsys)
+    assert code == 0
+    assert said.startswith(f"attennorm_tf {attennorm_tf.__version__}\nTensorFlow {tf.__version__}")
+    assert re.search(r"^  CPU:0: \w+, \d+ cores$", said, flags=re.MULTILINE)
+    devices = len(tf.config.list_logical_devices("CPU"))
+    assert said.count("  ok      ") == 3 + devices
+    assert said.endswith(f"\nall {3 + devices} checks passed\n")
+
+
+def test_the_doctor_finds_a_layer_that_raises(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object, **options: object) -> tf.Tensor:
+        raise RuntimeError("no such kernel\nand more")
+
+    monkeypatch.setattr(attentive_normalization, "regional_normalization", broken)
+    code, said = _doctor(capsys)
+    assert code == 1
+    assert re.search(r"FAILED  output on CPU:0 = the formula in float64: *\n? *RuntimeError: no such kernel", said)
+    assert re.search(r"(\d) of \1 checks failed: results cannot be trusted on this machine", said)
+
+
+def test_a_wrong_output_and_a_wrong_gradient_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = attentive_normalization.regional_normalization
+
+    def found(broken: Any) -> list[bool]:
+        monkeypatch.setattr(attentive_normalization, "regional_normalization", broken)
+        return [checks._check("", attempt, "CPU:0").passed for attempt in (checks._forward, checks._gradient)]
+
+    assert found(right) == [True, True]
+    # Another function with its own gradient; the right function with another gradient.
+    assert found(lambda values, *rest, **options: 1.001 * right(values, *rest, **options)) == [False, True]
+    assert found(lambda *rest, **options: _without_gradient(right(*rest, **options))) == [True, False]
+
+
+def _without_gradient(values: tf.Tensor) -> tf.Tensor:
+    return 0.99 * values + tf.stop_gradient(0.01 * values)
+
+
+def test_the_reference_is_the_formula() -> None:
+    """By hand: one entity, whose layout is 1 everywhere, is instance normalization."""
+    layer = attentive_normalization.AttentiveNormalization(num_entities=1, value_projection=True, dtype="float64")
+    layer.build((None, None, None, 3))
+    layer.rho.assign(2.0)
+    layer.value_kernel.assign(np.eye(3))
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
+    mean, std = x.mean(axis=(1, 2), keepdims=True), x.std(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(checks.reference(layer, x), 2 * (x - mean) / std + x, rtol=1e-3)
+
+
+def test_the_doctor_tells_which_extra_brings_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    required = [
+        "tensorflow>=2.15.1", 'numpy>=1; extra == "data"', 'no-such-package>=1 ; extra == "hub"',
+        "pytest; extra == 'test'",
+    ]  # fmt: skip
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: required)
+    assert [line.split(None, 2) for line in doctor.package_lines()] == [
+        ["data", "numpy", metadata.version("numpy")],
+        ["hub", "no-such-package", "missing: pip install 'attennorm_tf[hub]'"],
+    ]
+
+    def missing(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "requires", missing)
+    assert doctor.package_lines() == ["unknown: the package itself is not installed, it runs from a folder"]
