@@ -1,4 +1,7 @@
-"""Imports TensorFlow without its start-up chatter; anything an import error has to say is kept."""
+"""Imports TensorFlow without its start-up chatter, unless --verbose asks for it; what an import error says is kept.
+
+As `attennorm_tf.cli.start_up`, which cannot be imported before TensorFlow is.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import os
 import sys
 import tempfile
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+_VERBOSE = "--verbose" in sys.argv
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if _VERBOSE else "3")
 
 
 def _import_tensorflow() -> None:
@@ -27,4 +31,5 @@ def _import_tensorflow() -> None:
             os.close(kept)
 
 
-_import_tensorflow()
+if not _VERBOSE:
+    _import_tensorflow()
