@@ -155,6 +155,13 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path, mode: str, expected: l
     json.loads((store.path(expected[0]) / "manifest.json").read_text(), parse_constant=pytest.fail)
 
 
+def test_ranking() -> None:
+    metrics = {1: {"a": math.nan}, 2: {"a": 1.0}, 3: {"a": math.inf}, 4: {"a": 3.0}, 5: {"a": None}, 6: {"b": 9.0}}
+    assert Ranking(9, "a").best(metrics) == [4, 2]
+    assert Ranking(1, "a", "min").best(metrics) == [2]
+    assert Ranking(0, "a").best(metrics) == []
+
+
 def test_of_equal_ones_the_newer_is_kept(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=1, ranking=Ranking(1, "score"))
     for step in (1, 2, 3):
