@@ -8,6 +8,7 @@ from attennorm_tf.training.loop import NonFiniteError, Outcome, Phase, run_train
 from attennorm_tf.training.peer_watch import WorkerLostError
 from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.strategy import make_strategy
+from attennorm_tf.training.updates import StepResult
 
 __all__ = [
     "Adam",
@@ -19,6 +20,7 @@ __all__ = [
     "Outcome",
     "Phase",
     "RunDirectory",
+    "StepResult",
     "WorkerLostError",
     "critic_step",
     "discriminator_step",

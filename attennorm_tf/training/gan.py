@@ -259,6 +259,7 @@ class GanTask:
         """The generator to make images with: the moving average where there is one."""
         return self.average if self.config.training.ema_decay else self.generator
 
+    @tf.autograph.experimental.do_not_convert  # plain Python: it need not be translated
     def train_step(self, step: tf.Tensor, batches: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> StepResult:
         """All discriminator updates of one generator step, that step, and the moving average; in a replica context.
 

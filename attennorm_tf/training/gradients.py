@@ -141,15 +141,16 @@ def compiled(function: Callable[..., Any], inputs: Sequence[tf.Tensor], name: st
         return function  # all is compiled there
     if replicas_meet:
         _warn_once(
+            name,
             f"training.jit_compile: the {name} is trained without XLA: its batch normalization sums over the "
             "replicas in the middle of the network, where XLA cannot follow. Train it on one device (with more "
-            "memory or accumulation_steps), or leave jit_compile off."
+            "memory or accumulation_steps), or leave jit_compile off.",
         )
         return function
     specs = [tf.TensorSpec(value.shape, value.dtype) for value in inputs]
     traced = tf.function(function, jit_compile=True, autograph=False)
     context = tf.distribute.get_replica_context()
-    replica = tf.get_static_value(context.replica_id_in_sync_group)
+    replica = int(tf.get_static_value(replica_position()[0]))
 
     def compile_on_trial() -> Any:
         with tf.distribute.ReplicaContext(context.strategy, replica):
@@ -164,13 +165,14 @@ def compiled(function: Callable[..., Any], inputs: Sequence[tf.Tensor], name: st
     except Exception as error:  # whatever XLA's bridge raises, training goes on without it
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         _warn_once(
+            name,
             f"training.jit_compile: the {name} is trained without XLA, which cannot compile it here "
-            f"({lines[0][:300]}). Leave jit_compile off to silence this."
+            f"({lines[0][:300]}). Leave jit_compile off to silence this.",
         )
         return function
 
 
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
+def _warn_once(name: str, message: str) -> None:
+    if name not in _warned:  # each replica and each phase of a task comes here
+        _warned.add(name)
         logger.warning(message)

@@ -269,6 +269,7 @@ class InpaintingTask:
     def look(self, step: int, values: Mapping[str, float]) -> None:
         self._health.look(step, values)
 
+    @tf.autograph.experimental.do_not_convert  # plain Python: it need not be translated
     def train_step(self, step: tf.Tensor, batches: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> StepResult:
         """One step of phase one; in a replica context.
 
@@ -278,6 +279,7 @@ class InpaintingTask:
         """
         return self._inpainter_step(step, batches[0], {})
 
+    @tf.autograph.experimental.do_not_convert  # plain Python: it need not be translated
     def adversarial_train_step(self, step: tf.Tensor, batches: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> StepResult:
         """One step of phase two: the discriminators' updates, a batch each, then the generator's; see `train_step`."""
         seeds = tf.random.experimental.stateless_split(

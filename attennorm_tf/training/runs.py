@@ -45,7 +45,7 @@ class _Run(abc.ABC):
         # Where TF_CONFIG names several processes, each training by itself would write into the one work directory.
         strategy = "multi_worker" if training.strategy == "auto" and names_a_cluster() else training.strategy
         self._strategy = make_strategy(strategy, training.deterministic)
-        check_global_batch(training.batch_size, self._strategy)
+        check_global_batch(training.batch_size, self._strategy, training.accumulation_steps)
         self.workers = Workers(self._strategy)
         self._signals = StopSignals()
         if self.workers.count > 1:  # the others wait for this worker: it must not leave without them

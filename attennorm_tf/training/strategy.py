@@ -47,13 +47,18 @@ def make_strategy(name: str = "auto", deterministic: bool = False) -> tf.distrib
     return tf.distribute.OneDeviceStrategy(gpus[0].name if gpus else "/cpu:0")
 
 
-def check_global_batch(batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Refuses a global batch that replicas cannot share equally.
+def check_global_batch(batch_size: int, strategy: tf.distribute.Strategy, accumulation_steps: int = 1) -> None:
+    """Refuses a global batch that replicas, and the parts of each one's batch, cannot share equally.
 
     Raises:
-        ValueError: with both numbers.
+        ValueError: with the numbers.
     """
     replicas = strategy.num_replicas_in_sync
+    if accumulation_steps > 1 and batch_size % (replicas * accumulation_steps):
+        raise ValueError(
+            f"training.batch_size must be a multiple of {replicas * accumulation_steps}, {replicas} replicas times "
+            f"training.accumulation_steps={accumulation_steps}; got {batch_size}."
+        )
     if batch_size % replicas:
         raise ValueError(f"training.batch_size must be a multiple of the {replicas} replicas, got {batch_size}.")
 

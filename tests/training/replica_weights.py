@@ -1,0 +1,61 @@
+"""Weights after five clipped steps of a GAN on 1, 2 and 4 replicas; a program, since it needs four logical CPUs.
+
+python -m tests.training.replica_weights OUTPUT.npz
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+
+from attennorm_tf.config import gan_preset_config
+from attennorm_tf.data import load_dataset
+from attennorm_tf.training import Adam, GanTask
+
+BATCH, STEPS = 8, 5
+
+
+def weights(replicas: int) -> dict[str, np.ndarray]:
+    """All networks' weights, the batch shared by so many replicas.
+
+    Plain descent (Adam so far from its square root), whose steps do not blow up roundings where gradients are near 0.
+    """
+    config = gan_preset_config("sngan", resolution=16, width=0.02, latent_dim=8)
+    config.training.gradient_clip_norm = 0.5
+    config.training.discriminator_steps = 1
+    config.training.ema_decay = 0.9
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
+    keras.utils.set_random_seed(0)
+    dataset = load_dataset("digits")
+    with strategy.scope():
+        task = GanTask(config, dataset.num_classes, dataset.channels)
+        for name in ("generator", "discriminator"):
+            plain = Adam(getattr(task, name).trainable_weights, 0.05e6, beta_1=0.0, beta_2=0.0, epsilon=1e6)
+            setattr(task, f"{name}_optimizer", plain)
+    batches = strategy.distribute_datasets_from_function(
+        lambda context: dataset.batches(
+            resolution=16, batch_size=BATCH, seed=0, start_step=0, replicas_per_pipeline=context.num_replicas_in_sync
+        )
+    )
+
+    @tf.function(autograph=False)
+    def step(number: tf.Tensor, batch: tuple) -> tf.Tensor:
+        metrics = strategy.run(lambda n, b: task.train_step(n, [b]).metrics, args=(number, batch))
+        names = ("generator_gradient_norm", "discriminator_gradient_norm")
+        return tf.stack([strategy.reduce(tf.distribute.ReduceOp.SUM, metrics[name], axis=None) for name in names])
+
+    norms = [step(tf.constant(number, tf.int64), batch) for number, batch in zip(range(STEPS), batches)]
+    found = {f"{n.name}/{i}": tf.convert_to_tensor(w).numpy() for n in (task.generator, task.discriminator)
+             for i, w in enumerate(n.weights)}  # fmt: skip
+    found.update({f"average/{i}": tf.convert_to_tensor(w).numpy() for i, w in enumerate(task.average.weights)})
+    return {**found, "norms": np.stack(norms)}
+
+
+if __name__ == "__main__":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    results = {replicas: weights(replicas) for replicas in (1, 2, 4)}
+    np.savez(sys.argv[1], **{f"{replicas}|{name}": v for replicas, r in results.items() for name, v in r.items()})
