@@ -55,7 +55,7 @@ def weights(replicas: int) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
+    count = int(sys.argv[1])
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
-    results = {replicas: weights(replicas) for replicas in (1, 2, 4)}
-    np.savez(sys.argv[1], **{f"{replicas}|{name}": v for replicas, r in results.items() for name, v in r.items()})
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    np.savez(sys.argv[2], **weights(count))

@@ -20,7 +20,7 @@ from attennorm_tf.training.gradients import Gradients, loss_and_gradients
 from attennorm_tf.training.inpainting import InpaintingTask, inpainter_step
 from attennorm_tf.training.strategy import check_global_batch, make_strategy
 from attennorm_tf.training.updates import Update, UpdateOptions
-from tests.processes import run_module
+from tests.processes import start_module
 from tests.training.test_inpainting import config as inpainting_config
 from tests.training.test_inpainting import holes, photographs, task_of
 
@@ -105,17 +105,15 @@ def test_clipping_is_by_the_norm_of_the_whole_gradient(limit: float) -> None:
 
 def test_one_two_and_four_replicas_train_the_same_weights(tmp_path: Path) -> None:
     """With synchronised batch normalization, gradients clipped, the moving average."""
-    done = run_module("tests.training.replica_weights", tmp_path / "weights.npz")
-    assert done.returncode == 0, done.stderr[-3000:]
-    values = np.load(tmp_path / "weights.npz")
-    assert (values["1|norms"] > 0.5).any(), "nothing was clipped"
-    names = [name[2:] for name in values.files if name.startswith("1|")]
-    assert len(names) > 100
-    for replicas in (2, 4):
-        for name in names:
-            np.testing.assert_allclose(
-                values[f"{replicas}|{name}"], values[f"1|{name}"], rtol=1e-5, atol=1e-5, err_msg=f"{replicas} {name}"
-            )
+    processes = {n: start_module("tests.training.replica_weights", n, tmp_path / f"{n}.npz") for n in (1, 2, 4)}
+    for process in processes.values():
+        assert process.wait(240) == 0, process.stderr[-3000:]
+    one, *others = ({**np.load(tmp_path / f"{n}.npz")} for n in processes)
+    assert (one["norms"] > 0.5).any(), "nothing was clipped"
+    assert len(one) > 100
+    for other in others:
+        for name in one:
+            np.testing.assert_allclose(other[name], one[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 # Parts of a batch.
