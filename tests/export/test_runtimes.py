@@ -14,9 +14,13 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from attennorm_tf.export.client import GenerationClient, InpaintingClient
 from attennorm_tf.export.default_signature import with_default_signature
 from attennorm_tf.export.saved_model import write_saved_model
+from attennorm_tf.export.serving_errors import ServingError
+from attennorm_tf.export.warmup import read_warmup, write_warmup
 from tests.export.served_models import LoadedVersion
+from tests.export.serving_server import ServingServer, config_of, entry
 from tests.export.tiny_models import photo_and_mask, pixels_of, png
 from tests.inference.gan_runs import tiny_generator
 from tests.inference.inpainters import tiny_inpainter
@@ -183,6 +187,40 @@ def test_saved_model_cli(models: Models, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     expected = models.inpainter.complete(inputs["images"], inputs["masks"])
     np.testing.assert_allclose(np.load(tmp_path / "out" / "inpainted.npy"), expected, atol=1e-5)
+
+
+def test_warm_up_and_clients(models: Models) -> None:
+    """What users do: warm-up records of every signature replayed, then both clients by both protocols."""
+    root = models.inpainting.parents[1]
+    for name, folder, records in (("inpainting", models.inpainting, 2), ("generation", models.generation, 3)):
+        write_warmup(folder, name, sizes=((24, 40),))
+        version = LoadedVersion(folder)
+        requests = list(read_warmup(folder))
+        assert len(requests) == records == len(version.signatures)
+        for request in requests:
+            inputs = {key: tf.make_ndarray(proto) for key, proto in request.inputs.items()}
+            assert version.predict(request.model_spec.signature_name, inputs, [], None)
+        version.close()
+    photo, mask = photo_and_mask(21, 34)
+    fine = models.inpainter.complete(
+        photo[None].astype(np.float32) / 127.5 - 1, (mask[None, ..., None] > 0).astype(np.float32)
+    )
+    drawn = []
+    with ServingServer(config_of(*(entry(name, root / name) for name in ("inpainting", "generation")))) as server:
+        for protocol in ("grpc", "rest"):
+            with InpaintingClient(server.address(protocol), "inpainting", protocol) as client:
+                answers = client.complete([png(photo)] * 2, [png(mask)] * 2)
+                with pytest.raises(ServingError, match=r"INVALID_ARGUMENT: .*image_bytes\[1\]: not a PNG or JPEG"):
+                    client.complete([png(photo), b"no image"], [png(mask)] * 2)
+            for answer in answers:
+                assert np.abs(pixels_of(answer) - np.round((fine[0] + 1) * 127.5)).max() <= 1
+                assert np.array_equal(pixels_of(answer)[mask == 0], photo[mask == 0])
+            with GenerationClient(server.address(protocol), "generation", protocol) as client:
+                drawn.append(client.generate([0, 2, 0], [5, 6, 5]))
+                with pytest.raises(ServingError, match=r"INVALID_ARGUMENT: .*class_ids\[1\]"):
+                    client.generate([0, 3], [0, 0])
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0] == drawn[0][2] != drawn[0][1]
 
 
 def test_another_default_signature(models: Models, tmp_path: Path) -> None:
