@@ -290,7 +290,7 @@ def test_an_answer_over_the_limit(server: ServingServer, protocol: str) -> None:
 
 def test_an_endless_answer_is_cut_off(server: ServingServer) -> None:
     server.faults.append(Fault("bytes", body=b"[" * 400_000))
-    with inpainting(server, "rest", max_message_mb=0.2) as client:
+    with inpainting(server, "rest", max_message_mb=0.2, retries=0) as client:
         with pytest.raises(ServingError, match=r"the answer is larger than max_message_mb=0.2"):
             level_of(client)
         assert level_of(client) == 200  # by a new connection: the rest of that answer is not taken for this one
