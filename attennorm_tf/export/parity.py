@@ -7,13 +7,15 @@ decoding and rounding.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from attennorm_tf.export.latents import latents_of_seeds
 from attennorm_tf.export.saved_model import ExportError
 from attennorm_tf.models import ClassConditionalGenerator
 
@@ -22,10 +24,6 @@ TOLERANCE = 1e-5
 SIZES = ((2, 32, 24), (1, 45, 51), (1, 5, 3))
 _MULTIPLE = 8
 _BATCHES = (1, 3)
-
-
-class Parity(dict):
-    """Largest absolute difference by what was compared: {"tensors": 1e-7, ...}."""
 
 
 def check_saved_model(model: Any, folder: Path, tolerance: float = TOLERANCE) -> dict[str, float]:
@@ -44,9 +42,13 @@ def check_saved_model(model: Any, folder: Path, tolerance: float = TOLERANCE) ->
         ExportError: a difference is larger, or a PNG's known pixel is another.
     """
     signatures = tf.saved_model.load(str(folder)).signatures
-    if isinstance(model, ClassConditionalGenerator):
-        return _check_generator(model, signatures, folder, tolerance)
-    return _check_inpainter(model, signatures, folder, tolerance)
+    found: dict[str, float] = {}
+    for example in examples(model):
+        outputs = signatures[example.signature](**{name: tf.constant(v) for name, v in example.inputs.items()})
+        gap = worst_difference(folder, example, outputs, tolerance)
+        found[example.signature] = max(found.get(example.signature, 0.0), gap)
+    check = _check_generator if isinstance(model, ClassConditionalGenerator) else _check_inpainter
+    return {**found, "serving_default (levels of 255)": check(model, signatures["serving_default"], folder)}
 
 
 def expected_inpainting(model: Any, images: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
@@ -133,73 +135,97 @@ def allowed(tolerance: float, computed: np.ndarray, nudged: np.ndarray) -> float
     return max(tolerance, 8.0 * noise) if tolerance > 0 else tolerance
 
 
-def _compare(file: Path, what: str, expected: dict[str, np.ndarray], found: Any, limit: float) -> float:
-    if set(expected) != set(found):
-        raise ExportError(f"{file}: {what} gives {sorted(found)}, expected {sorted(expected)}.")
+class Example(NamedTuple):
+    """Inputs of a signature and what the Keras model makes of them.
+
+    Attributes:
+        signature: its name.
+        what: for messages.
+        inputs: by name.
+        expected: by name.
+        nudged: what the model makes of inputs whose last bits are others, see `allowed`.
+    """
+
+    signature: str
+    what: str
+    inputs: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
+    nudged: dict[str, np.ndarray]
+
+
+def examples(model: Any) -> Iterator[Example]:
+    """For every signature that takes floats, several sizes and batches."""
+    if isinstance(model, ClassConditionalGenerator):
+        random = np.random.RandomState(0)
+        for batch in _BATCHES:
+            latents = random.standard_normal((batch, model.latent_dim)).astype(np.float32)
+            ids = (np.arange(batch) * 7 % model.num_classes).astype(np.int32)
+            weights = random.dirichlet(np.ones(model.num_classes), batch).astype(np.float32)
+            for name, key, labels in (("latents", "class_ids", ids), ("blend", "class_weights", weights)):
+                expected = expected_generation(model, latents, labels)
+                nudged = expected_generation(model, nudge(latents), labels)
+                inputs = {"latents": latents, key: labels}
+                yield Example(name, f"{name!r} for a batch of {batch}", inputs, expected, nudged)
+        return
+    for index, size in enumerate(SIZES):
+        pixels, holes = inpainting_example(*size, seed=index)
+        images = to_floats(pixels)
+        expected, nudged = (expected_inpainting(model, values, holes) for values in (images, nudge(images)))
+        inputs = {"images": images, "masks": holes}
+        yield Example("tensors", f"'tensors' for {size}", inputs, expected, nudged)
+
+
+def worst_difference(file: Path, example: Example, found: Any, tolerance: float) -> float:
+    """Largest difference between an example's outputs and those found.
+
+    Raises:
+        ExportError: it is larger than `allowed`, or outputs or shapes are others.
+    """
+    if set(example.expected) != set(found):
+        raise ExportError(f"{file}: {example.what} gives {sorted(found)}, expected {sorted(example.expected)}.")
     worst = 0.0
-    for name, values in expected.items():
-        gap = difference(f"{file}: {name} of {what}", values, np.asarray(found[name]))
+    for name, values in example.expected.items():
+        gap = difference(f"{file}: {name} of {example.what}", values, np.asarray(found[name]))
+        limit = allowed(tolerance, values, example.nudged[name])
         if not gap <= limit:
             raise ExportError(
-                f"{file}: {name} of {what} differ from the checkpoint's by {gap:.3g}, more than {limit:.3g}."
+                f"{file}: {name} of {example.what} differ from the checkpoint's by {gap:.3g}, more than {limit:.3g}."
             )
         worst = max(worst, gap)
     return worst
 
 
-def _check_inpainter(model: Any, signatures: Any, folder: Path, tolerance: float) -> dict[str, float]:
-    limit = tolerance
-    found = {"tensors": 0.0, "serving_default (levels of 255)": 0.0}
+def _check_pictures(what: str, expected: np.ndarray, encoded: Any) -> tuple[float, np.ndarray]:
+    """PNG files against floats in [-1, 1]: equal but for roundings that fall to the other side."""
+    written = np.stack([png_pixels(data) for data in encoded.numpy()])
+    levels = np.clip(np.rint((expected + 1.0) * 127.5), 0, 255)
+    gap = difference(what, levels, written)
+    if not gap <= 1:
+        raise ExportError(f"{what} differs from the checkpoint's by {gap:g} levels of 255.")
+    return gap, written
+
+
+def _check_inpainter(model: Any, serving: Any, folder: Path) -> float:
+    worst = 0.0
     for index, size in enumerate(SIZES):
         pixels, holes = inpainting_example(*size, seed=index)
-        images = to_floats(pixels)
-        expected = expected_inpainting(model, images, holes)
-        if index == 0:
-            nudged = expected_inpainting(model, nudge(images), holes)
-            limit = allowed(tolerance, expected["outputs"], nudged["outputs"])
-        outputs = signatures["tensors"](images=tf.constant(images), masks=tf.constant(holes))
-        gap = _compare(folder, f"'tensors' for {size}", expected, outputs, limit)
-        found["tensors"] = max(found["tensors"], gap)
-        encoded = signatures["serving_default"](
+        encoded = serving(
             image_bytes=tf.constant([png_bytes(one) for one in pixels]),
             mask_bytes=tf.constant([png_bytes((one * 255).astype(np.uint8)) for one in holes]),
-        )["inpainted_bytes"].numpy()
-        written = np.stack([png_pixels(data) for data in encoded])
-        if difference("serving_default", *(np.where(holes > 0, 0, values) for values in (pixels, written))):
-            raise ExportError(f"{folder}: 'serving_default' changes pixels outside the hole.")
-        levels = np.clip(np.rint((expected["inpainted"] + 1.0) * 127.5), 0, 255)
-        gap = _compare(folder, f"'serving_default' for {size}", {"image": levels}, {"image": written}, 1.0)
-        found["serving_default (levels of 255)"] = max(found["serving_default (levels of 255)"], gap)
-    return found
+        )
+        what = f"{folder}: 'serving_default' for {size}"
+        expected = expected_inpainting(model, to_floats(pixels), holes)["inpainted"]
+        gap, written = _check_pictures(what, expected, encoded["inpainted_bytes"])
+        if difference(what, *(np.where(holes > 0, 0, values) for values in (pixels, written))):
+            raise ExportError(f"{what} changes pixels outside the hole.")
+        worst = max(worst, gap)
+    return worst
 
 
-def _check_generator(model: Any, signatures: Any, folder: Path, tolerance: float) -> dict[str, float]:
-    found = {"latents": 0.0, "blend": 0.0, "serving_default (levels of 255)": 0.0}
-    random = np.random.RandomState(0)
-    classes = model.num_classes
-    for batch in _BATCHES:
-        latents = random.standard_normal((batch, model.latent_dim)).astype(np.float32)
-        ids = (np.arange(batch) * 7 % classes).astype(np.int32)
-        weights = random.dirichlet(np.ones(classes), batch).astype(np.float32)
-        for name, key, labels in (("latents", "class_ids", ids), ("blend", "class_weights", weights)):
-            outputs = signatures[name](latents=tf.constant(latents), **{key: tf.constant(labels)})
-            expected = expected_generation(model, latents, labels)
-            nudged = expected_generation(model, nudge(latents), labels)
-            limit = allowed(tolerance, expected["images"], nudged["images"])
-            found[name] = max(found[name], _compare(folder, f"{name!r} for {batch}", expected, outputs, limit))
-    return {**found, **_check_pictures(model, signatures, folder)}
-
-
-def _check_pictures(model: Any, signatures: Any, folder: Path) -> dict[str, float]:
-    """The PNG path: what `latents_of_seeds` gives through the Keras model, rounded by NumPy."""
-    from attennorm_tf.export.latents import latents_of_seeds
-
+def _check_generator(model: Any, serving: Any, folder: Path) -> float:
     seeds, truncation = tf.constant([0, -1, 1 << 62], tf.int64), tf.constant([0.5, 1.0, np.inf], tf.float32)
     ids = (np.arange(3) % model.num_classes).astype(np.int32)
-    encoded = signatures["serving_default"](class_ids=tf.constant(ids), seeds=seeds, truncation=truncation)
-    written = np.stack([png_pixels(data) for data in encoded["image_bytes"].numpy()])
+    encoded = serving(class_ids=tf.constant(ids), seeds=seeds, truncation=truncation)["image_bytes"]
     latents = latents_of_seeds(seeds, truncation, model.latent_dim).numpy()
     images = expected_generation(model, latents, ids)["images"]
-    levels = np.clip(np.rint((images + 1.0) * 127.5), 0, 255)
-    gap = _compare(folder, "'serving_default'", {"image": levels}, {"image": written}, 1.0)
-    return {"serving_default (levels of 255)": gap}
+    return _check_pictures(f"{folder}: 'serving_default'", images, encoded)[0]

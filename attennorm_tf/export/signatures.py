@@ -149,6 +149,35 @@ def generation_signatures(network: Any, latent_dim: int, num_classes: int, limit
     }
 
 
+def bare_signatures(network: Any, latent_dim: int | None = None, num_classes: int | None = None) -> dict[str, Any]:
+    """Those of them that take floats, without any checks: for runtimes that cannot tell what was wrong.
+
+    Args:
+        network: folded.
+        latent_dim: length of a generator's z; None for an inpainting network.
+        num_classes: of a generator.
+    """
+    if latent_dim is None:
+        return {
+            "tensors": _signature(
+                lambda images, masks: inpaint_tensors(network, images, masks),
+                images=([None, None, None, 3], tf.float32),
+                masks=([None, None, None, 1], tf.float32),
+            )
+        }
+    latents = ([None, latent_dim], tf.float32)
+    return {
+        "latents": _signature(
+            lambda latents, class_ids: network(latents, class_ids), latents=latents, class_ids=([None], tf.int32)
+        ),
+        "blend": _signature(
+            lambda latents, class_weights: network(latents, class_weights),
+            latents=latents,
+            class_weights=([None, num_classes], tf.float32),
+        ),
+    }
+
+
 def to_bytes(images: tf.Tensor) -> tf.Tensor:
     """[-1, 1] -> uint8, rounded to the nearest, halves to even."""
     return tf.cast(tf.clip_by_value(tf.round((images + 1.0) * 127.5), 0.0, 255.0), tf.uint8)
