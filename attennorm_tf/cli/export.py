@@ -3,7 +3,10 @@
     attennorm-export --checkpoint=runs/facades --output=models/inpainting
     attennorm-export --checkpoint=runs/digits --output=models/generation --version=7 --weights=trained
 
-Writes models/inpainting/<version>/ as TensorFlow Serving looks for it. The folder appears when every file in it has
+    attennorm-export --checkpoint=runs/facades --output=models/inpainting --format=saved_model,keras,tflite,tflite_int8
+
+Writes models/inpainting/<version>/ as TensorFlow Serving looks for it: a SavedModel (other formats beside it), a model
+card for people (README.md) and programs (export.json). The folder appears when every file in it has
 been loaded and compared with the checkpoint; otherwise nothing is left. The version is one more than the largest there,
 and a version is never replaced.
 """
@@ -13,6 +16,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -50,6 +55,16 @@ _MAX_REQUEST_PIXELS = flags.DEFINE_integer(
     "max_request_pixels", None, "most of all images of a request together", flag_values=_FLAGS
 )
 _MAX_FILE_BYTES = flags.DEFINE_integer("max_file_bytes", None, "most of one encoded image", flag_values=_FLAGS)
+_WARMUP = flags.DEFINE_list(
+    "warmup",
+    [],
+    "sizes, as 256x256, of images in the server's warm-up records (needs tensorflow-serving-api; default: none)",
+    flag_values=_FLAGS,
+)
+_MODEL_NAME = flags.DEFINE_string(
+    "model_name", None, "as the server knows it, for the warm-up records (default: the name of --output)",
+    flag_values=_FLAGS,
+)  # fmt: skip
 
 
 def run() -> int:
@@ -64,13 +79,48 @@ def run() -> int:
     limits: Limits = default_limits(subject.model)._replace(
         **{name: value for name, value in given.items() if value is not None}
     )
-    exported = export(subject, _OUTPUT.value, version=_VERSION.value, formats=_FORMAT.value, limits=limits)
+    exported = export(
+        subject,
+        _OUTPUT.value,
+        version=_VERSION.value,
+        formats=_FORMAT.value,
+        limits=limits,
+        warmup_sizes=[_size(text) for text in _WARMUP.value],
+        model_name=_MODEL_NAME.value,
+    )
     print(f"{subject.name}, step {subject.step}, weights: {subject.weights}")
     for file, parity in exported.parity.items():
         for name, difference in parity.items():
-            print(f"  {file}: {name}: differs by at most {difference:.2g}")
+            what = "" if "PSNR" in name else "differs by at most "
+            print(f"  {file}: {name}: {what}{difference:.3g}")
     print(exported.folder)
     return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    """(height, width) of "256x192"."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise ValueError(f"--warmup: {text!r} is no size; expected <height>x<width>, as 256x256.")
+    return int(height), int(width)
+
+
+def _metrics(checkpoint: Path, step: int) -> dict[str, Any]:
+    """What the work directory says of this step: its report, and the table of its evaluation."""
+    workdir, found = checkpoint.parent.parent, {}
+    try:
+        report = json.loads((workdir / "report.json").read_text(encoding="utf-8"))
+        if report.get("steps") == step:
+            found["report.json"] = report
+    except (OSError, ValueError, AttributeError):
+        pass  # a run that is not finished has none
+    try:
+        results = (workdir / "evaluation/results.json").read_text(encoding="utf-8")
+        if f'"step": {step},' in results or f'"step": {step}\n' in results:
+            found["evaluation/table.md"] = (workdir / "evaluation/table.md").read_text(encoding="utf-8")
+    except OSError:
+        pass
+    return found
 
 
 def _subject() -> Subject:
@@ -90,7 +140,7 @@ def _subject() -> Subject:
     if average and not averaged:
         print("note: this run keeps no moving average of its weights; they are exported as trained.", file=sys.stderr)
     weights = "moving average" if averaged else "as trained"
-    return subject._replace(weights=weights, config=json.loads(config.to_json()))
+    return subject._replace(weights=weights, config=json.loads(config.to_json()), metrics=_metrics(path, subject.step))
 
 
 def main() -> None:

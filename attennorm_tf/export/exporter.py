@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from attennorm_tf.export.keras_file import check_keras, write_keras
+from attennorm_tf.export.model_card import FILES, card_facts, model_card
 from attennorm_tf.export.parity import TOLERANCE, check_saved_model
 from attennorm_tf.export.request_checks import Limits, check_limits
-from attennorm_tf.export.saved_model import default_limits, write_saved_model, written_aside
+from attennorm_tf.export.saved_model import default_limits, signature_shapes, write_saved_model, written_aside
+from attennorm_tf.export.tflite import check_convertible, check_tflite, write_tflite
+from attennorm_tf.export.warmup import write_warmup
 
-FORMATS = ("saved_model",)
+FORMATS = tuple(FILES)
 
 
 class Subject(NamedTuple):
@@ -53,6 +57,8 @@ def export(
     version: int | None = None,
     formats: Sequence[str] = ("saved_model",),
     limits: Limits | None = None,
+    warmup_sizes: Sequence[tuple[int, int]] = (),
+    model_name: str | None = None,
     tolerance: float = TOLERANCE,
 ) -> Exported:
     """Writes `<output>/<version>/`, as TensorFlow Serving looks for it.
@@ -63,6 +69,8 @@ def export(
         version: an int >= 1; default one more than the largest there.
         formats: of `FORMATS`.
         limits: of a request; default `default_limits`.
+        warmup_sizes: (height, width) of images in warm-up records, which need tensorflow-serving-api; none: no records.
+        model_name: as the server knows the model, for these records; default the name of `output`.
         tolerance: see `check_saved_model`.
 
     Raises:
@@ -73,17 +81,36 @@ def export(
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise ValueError(f"formats must be of {', '.join(FORMATS)}; got {', '.join(map(repr, unknown)) or 'none'}.")
+    if any(name.startswith("tflite") for name in formats):
+        check_convertible(subject.model)
     limits = default_limits(subject.model) if limits is None else limits
     check_limits(limits)
     folder = _version_folder(Path(output), version)
-    parity = {}
+    parity: dict[str, dict[str, float]] = {}
     with written_aside(folder) as aside:
-        write_saved_model(subject.model, aside, limits)
-        parity["saved_model"] = check_saved_model(subject.model, aside, tolerance)
-        (aside / "export.json").write_text(
-            json.dumps({"limits": limits._asdict(), "parity": parity}, indent=2) + "\n", encoding="utf-8"
-        )
+        for name in formats:
+            parity[name] = _written(subject.model, name, aside, limits, tolerance)
+        signatures = signature_shapes(aside) if "saved_model" in formats else {}
+        facts = card_facts(subject, limits, parity, signatures)
+        (aside / "export.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (aside / "README.md").write_text(model_card(subject, facts), encoding="utf-8")
+        if warmup_sizes and "saved_model" in formats:
+            write_warmup(aside, model_name or folder.parent.name, sizes=warmup_sizes)
     return Exported(folder, parity)
+
+
+def _written(model: Any, name: str, folder: Path, limits: Limits, tolerance: float) -> dict[str, float]:
+    """Writes one format and returns its parity."""
+    file = folder / FILES[name][0]
+    if name == "saved_model":
+        write_saved_model(model, folder, limits)
+        return check_saved_model(model, folder, tolerance)
+    if name == "keras":
+        write_keras(model, file)
+        return check_keras(model, file, tolerance)
+    int8 = name == "tflite_int8"
+    write_tflite(model, file, int8)
+    return check_tflite(model, file, int8, tolerance)
 
 
 def _version_folder(output: Path, version: int | None) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from attennorm_tf.export.folded_networks import folded_network
 from attennorm_tf.export.request_checks import CONTEXTUAL_LIMITS, Limits, check_limits
@@ -53,6 +54,26 @@ def write_saved_model(model: Any, folder: str | os.PathLike[str], limits: Limits
         check_operations(name, function.graph.as_graph_def())
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures=concrete, options=options)
+
+
+def signature_shapes(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Signatures of a SavedModel: {name: {"inputs" and "outputs": {name: {"shape", "dtype"}}}}, None where free."""
+    graph = saved_model_pb2.SavedModel.FromString((Path(folder) / "saved_model.pb").read_bytes()).meta_graphs[0]
+
+    def described(tensors: Any) -> dict[str, Any]:
+        return {
+            name: {
+                "shape": [None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim],
+                "dtype": tf.as_dtype(info.dtype).name,
+            }
+            for name, info in sorted(tensors.items())
+        }
+
+    return {
+        name: {"inputs": described(signature.inputs), "outputs": described(signature.outputs)}
+        for name, signature in sorted(graph.signature_def.items())
+        if not name.startswith("__")
+    }
 
 
 def check_operations(name: str, graph: Any) -> None:

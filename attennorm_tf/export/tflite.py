@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from attennorm_tf.export.folded_networks import folded_network
 from attennorm_tf.export.parity import examples, worst_difference
 from attennorm_tf.export.saved_model import ExportError
 from attennorm_tf.export.signatures import bare_signatures
@@ -33,12 +34,11 @@ def check_convertible(model: Any) -> None:
         )
 
 
-def write_tflite(model: Any, network: Any, path: Path, int8: bool = False) -> None:
-    """Converts a folded network.
+def write_tflite(model: Any, path: Path, int8: bool = False) -> None:
+    """Converts a network, folded.
 
     Args:
-        model: the Keras model it was folded from.
-        network: folded.
+        model: the Keras model.
         path: of the file.
         int8: dynamic-range quantization: weights of 8 bits, activations float32.
 
@@ -47,6 +47,7 @@ def write_tflite(model: Any, network: Any, path: Path, int8: bool = False) -> No
         ExportError: the converter failed, or left operations that are not built in.
     """
     check_convertible(model)
+    network = folded_network(model)
     if isinstance(model, ClassConditionalGenerator):
         signatures = bare_signatures(network, model.latent_dim, model.num_classes)
     else:

@@ -69,7 +69,7 @@ def layout_sums(layout: tf.Tensor, epsilon: float, total: Total = tf.identity) -
     pixels = total(tf.cast(tf.shape(layout)[1], layout.dtype))
     level = pixel_mean(layout, total)
     centred = layout - level
-    ones = tf.ones([1, tf.shape(layout)[1], 1], layout.dtype)
+    ones = tf.ones_like(layout[..., :1])
     residue = total(tf.linalg.matmul(centred, ones, transpose_a=True))
     squares = total(tf.linalg.matmul(centred * centred, ones, transpose_a=True))
     column = tf.linalg.matrix_transpose(level)
