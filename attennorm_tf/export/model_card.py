@@ -16,7 +16,7 @@ FILES = {
     "saved_model": ("saved_model.pb", "SavedModel: `tf.saved_model.load`, TensorFlow Serving, the C API"),
     "keras": (
         "model.keras",
-        "`keras.models.load_model` after `import attennorm_tf.models`, with the Keras of `versions`",
+        "`keras.models.load_model` after `import attennorm_tf.models`, by the Keras below",
     ),
     "tflite": ("model.tflite", "TensorFlow Lite, float32; floats in and out, no checks of requests"),
     "tflite_int8": ("model_int8.tflite", "TensorFlow Lite, weights of 8 bits (dynamic range)"),
@@ -116,7 +116,7 @@ def _sections(subject: Any, facts: Mapping[str, Any]) -> Iterator[str]:
     yield "\nImages as floats are in [-1, 1], masks 1 (missing) or 0; names ending in `_bytes` are base64 in REST.\n"
     yield (_GENERATION_NOTES.format(smallest=SMALLEST_TRUNCATION) if generates else _INPAINTING_NOTES)
     yield "## Limits of a request\n"
-    yield "Beyond them, and for anything else that does not fit, the answer is INVALID_ARGUMENT and says what was wrong.\n"
+    yield "Beyond them, and for anything else that does not fit, the answer is INVALID_ARGUMENT and says why.\n"
     yield "| limit | value |\n| --- | ---: |"
     shown = ["max_batch"] if generates else list(facts["limits"])
     yield from (f"| {name} | {facts['limits'][name]:,} |" for name in shown)
