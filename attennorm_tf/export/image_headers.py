@@ -38,7 +38,7 @@ class Header(NamedTuple):
         height: likewise.
         is_png: 1 or 0.
         orientation: of EXIF, 1 to 8; 1 for PNG.
-        opaque: 1 where a PNG's palette has no transparency: TensorFlow decodes its alpha as noise.
+        opaque: 1 for a PNG of fewer than 8 bits without transparency: TensorFlow decodes its alpha as 1, 3 or 15.
     """
 
     problem: Any
@@ -85,14 +85,13 @@ def _big_endian(values: tf.Tensor) -> tf.Tensor:
 
 
 def _png(data: tf.Tensor) -> Header:
-    first = _bytes_at(data, 8, 21)  # length, "IHDR", width, height, bits, colour type, ...
+    first = _bytes_at(data, 8, 17)  # length, "IHDR", width, height, bits
     right = tf.reduce_all(tf.equal(first[:8], [0, 0, 0, 13, 0x49, 0x48, 0x44, 0x52]))
-    width, height, bits, colour = _big_endian(first[8:12]), _big_endian(first[12:16]), first[16], first[17]
+    width, height, bits = _big_endian(first[8:12]), _big_endian(first[12:16]), first[16]
     right &= (width >= 1) & (height >= 1)
     ended = _holds(_tail(data), (0x49, 0x45, 0x4E, 0x44))  # "IEND"
     problem = tf.where(right, tf.where(bits > 8, _DEEP, tf.where(ended, 0, _CUT)), _DAMAGED)
-    palette = tf.equal(colour, 3)
-    opaque = tf.cond(palette & right, lambda: ~_has_transparency(data), lambda: tf.constant(False))
+    opaque = tf.cond((bits < 8) & right, lambda: ~_has_transparency(data), lambda: tf.constant(False))
     return _header(problem, width, height, 1, 1, opaque)
 
 

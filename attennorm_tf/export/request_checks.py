@@ -42,11 +42,13 @@ def check_limits(limits: Limits) -> None:
 
 def text(*parts: Any) -> tf.Tensor:
     """A string of strings and numbers, scalar or of the shape of its tensors."""
-    return tf.strings.join([tf.as_string(part) if _is_number(part) else tf.convert_to_tensor(part) for part in parts])
+    return tf.strings.join([_shown(tf.convert_to_tensor(part)) for part in parts])
 
 
-def _is_number(part: Any) -> bool:
-    return not isinstance(part, str) and tf.convert_to_tensor(part).dtype != tf.string
+def _shown(part: tf.Tensor) -> tf.Tensor:
+    if part.dtype == tf.string:
+        return part
+    return tf.strings.as_string(part, shortest=part.dtype.is_floating)
 
 
 def require(correct: Any, *message: Any) -> tf.Operation:
@@ -69,8 +71,7 @@ def require_rows(correct: tf.Tensor, name: str, *message: Any) -> tf.Operation:
 
 def _row_or_nothing(values: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
     """The value of a row as a string; "" of an empty batch."""
-    strings = values if values.dtype == tf.string else tf.as_string(values)
-    return tf.strings.reduce_join(strings[row : row + 1])
+    return tf.strings.reduce_join(_shown(values)[row : row + 1])
 
 
 def batch_checks(size: tf.Tensor, names: Sequence[str], sizes: Sequence[tf.Tensor], limits: Limits) -> list[Any]:
