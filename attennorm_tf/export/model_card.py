@@ -76,7 +76,7 @@ def card_facts(
             **{name: metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
         },
         "metrics": subject.metrics,
-        "config": subject.config,
+        "config": _without_places(subject.config),
     }
 
 
@@ -87,7 +87,7 @@ def model_card(subject: Any, facts: Mapping[str, Any]) -> str:
 
 def _sections(subject: Any, facts: Mapping[str, Any]) -> Iterator[str]:
     generates = isinstance(subject.model, ClassConditionalGenerator)
-    config = subject.config
+    config = facts["config"]
     yield f"# {subject.name}\n"
     yield f"Task: {subject.task}. Network: {type(subject.model).__name__}, {facts['parameters']:,} parameters."
     yield f"Step {subject.step}, weights: {subject.weights}."
@@ -128,17 +128,26 @@ def _sections(subject: Any, facts: Mapping[str, Any]) -> Iterator[str]:
         if not isinstance(fields, dict):
             yield f"| {section} | {fields} |"
             continue
-        yield from (f"| {section}.{field} | {_cell(section, field, value)} |" for field, value in fields.items())
+        yield from (f"| {section}.{field} | {_cell(value)} |" for field, value in fields.items())
     yield "\n## Versions, licence, paper\n"
     yield "Exported with " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + "."
     yield "The code is under Apache-2.0; rights to the weights depend on the data they were trained on.\n"
     yield _CITATION
 
 
-def _cell(section: str, field: str, value: Any) -> str:
-    # Where the trainer's files lie is nobody's business.
-    hidden = field == "root" and bool(value)
-    return "(a folder)" if hidden else str(value).replace("|", "\\|") or "-"
+def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the trainer's files lie is nobody's business."""
+
+    def told(field: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: told(name, inner) for name, inner in value.items()}
+        return "(a folder)" if field == "root" and value else value
+
+    return {field: told(field, value) for field, value in config.items()}
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|") or "-"
 
 
 def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
