@@ -38,7 +38,7 @@ for path in sys.argv[1:]:
                 assert found[name].shape == expected.shape
                 worst = max(worst, float(np.abs(found[name].numpy().astype(np.float64) - expected).max()))
         print(os.path.basename(path), len(cases), worst)
-assert not [name for name in sys.modules if name.split(".")[0] in ("attennorm_tf", "train", "tests", "PIL")]
+assert not [name for name in sys.modules if name.split(".")[0] in ("attennorm_tf", "train", "tests")]
 """
 
 
@@ -64,25 +64,25 @@ def bare_python(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_they_load_and_compute_the_same(bare_python: Path, tmp_path: Path) -> None:
-    """To 1e-5: written just now by this stack, and long ago by both."""
-    folders = []
+    """To 1e-5: written just now by this stack, and before by the other one."""
+    folders = [tmp_path / "fresh_inpainting", tmp_path / "fresh_generation"]
+    for folder in folders:
+        model = network(folder.name.removeprefix("fresh_"))
+        write_saved_model(model, folder)
+        np.savez(f"{folder}.npz", **values_of(model))
+    (other,) = set(STACKS) - {stack_name()}
     for task in TASKS:
-        model = network(task)
-        write_saved_model(model, tmp_path / f"fresh_{task}")
-        np.savez(tmp_path / f"fresh_{task}.npz", **values_of(task, model))
-        folders.append(tmp_path / f"fresh_{task}")
-        for stack in STACKS:
-            with np.load(GOLDENS / f"{stack}_{task}.npz") as stored:
-                folder = unpack(stored["archive"], tmp_path / f"{stack}_{task}")
-                np.savez(f"{folder}.npz", **{name: stored[name] for name in stored if name != "archive"})
-            folders.append(folder)
+        with np.load(GOLDENS / f"{other}_{task}.npz") as stored:
+            folder = unpack(stored["archive"], tmp_path / f"{other}_{task}")
+            np.savez(f"{folder}.npz", **{name: stored[name] for name in stored if name != "archive"})
+        folders.append(folder)
     done = subprocess.run(
         [str(bare_python), "-I", "-c", LOAD_AND_COMPARE, *map(str, folders)],
         cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     differences = {name: (int(cases), float(worst)) for name, cases, worst in map(str.split, done.stdout.splitlines())}
-    assert len(differences) == len(TASKS) * (1 + len(STACKS))
+    assert len(differences) == 2 + len(TASKS)
     assert {name: found for name, found in differences.items() if not (found[0] >= 1 and found[1] <= 1e-5)} == {}
 
 

@@ -50,7 +50,7 @@ def unpack(data: np.ndarray, folder: Path) -> Path:
     return folder
 
 
-def values_of(task: str, model) -> dict[str, np.ndarray]:
+def values_of(model) -> dict[str, np.ndarray]:
     """Values by "<signature>/<example>/in/<name>" and "/out/<name>"."""
     values = {}
     for index, example in enumerate(examples(model)):
@@ -67,7 +67,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             write_saved_model(model, folder)
             archive = packed(Path(folder))
-        values = values_of(task, model)
+        values = values_of(model)
         large = {name.rsplit("/", 2)[0] for name, value in values.items() if value.size > LARGEST}
         values = {name: value for name, value in values.items() if name.rsplit("/", 2)[0] not in large}
         path = GOLDENS / f"{stack_name()}_{task}.npz"
