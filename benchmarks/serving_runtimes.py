@@ -48,10 +48,10 @@ def inputs(case: Case, batch: int) -> dict[str, Any]:
 def prepare(case: Case, folder: Path) -> None:
     """Writes what the other processes load."""
     import numpy as np
-    from attennorm_tf.export.tflite import write_tflite
 
     from attennorm_tf.export import write_saved_model
     from attennorm_tf.export.default_signature import with_default_signature
+    from attennorm_tf.export.tflite import write_tflite
     from attennorm_tf.export.warmup import write_warmup
 
     model = network(case)
