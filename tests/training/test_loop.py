@@ -269,6 +269,15 @@ def test_the_best_by_a_name_of_the_log_are_kept_also_over_a_resume(tmp_path: Pat
     assert read_manifest(tmp_path / "checkpoints" / "step-00000008")["metrics"]["added"] == 0.0
 
 
+def test_a_checkpoint_before_the_first_line_of_a_resumed_run_has_the_values_of_the_last(tmp_path: Path) -> None:
+    logs = {"log_every_steps": 10, "checkpoint_every_steps": 1, "keep_last": 9, "image_every_steps": 0}
+    train(tmp_path, 5, **logs)
+    train(tmp_path, 8, **logs)
+    store = CheckpointStore(tmp_path / "checkpoints")
+    sums = [read_manifest(store.path(step))["metrics"].get("sum") for step in (4, 5, 6, 7, 8)]
+    assert sums == [None, 20.0, 20.0, 20.0, 56.0]
+
+
 def test_a_ranking_by_an_unknown_name_is_refused_with_those_there_are(tmp_path: Path) -> None:
     """Not before everything that is written to the log was; the work until then is kept."""
     logs = {"checkpoint_every_steps": 2, "keep_best": 1, "best_metric": "psnr"}
