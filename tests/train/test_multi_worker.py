@@ -59,12 +59,14 @@ def saved(workdir: Path) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in names}
 
 
-def check_equal(one: Path, two: Path) -> None:
+def check_equal(one: Path, two: Path, without: str = "nothing") -> None:
+    """Compares all but the variables named `without`."""
     expected, found = saved(one), saved(two)
     assert len(expected) > 20
     assert set(expected) == set(found)
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5, err_msg=name)
+        if without not in name:
+            np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow
@@ -81,7 +83,8 @@ def test_the_example_of_the_documentation_trains_as_one_process(tmp_path: Path) 
     )  # fmt: skip
     assert together.returncode == 0, together.stderr[-3000:]
     assert finish([alone], 240) == [0], alone.stderr[-3000:]
-    check_equal(tmp_path / "one", tmp_path / "two")
+    # A bias before a normalization has no gradient but rounding, of which Adam makes steps of full length.
+    check_equal(tmp_path / "one", tmp_path / "two", without="Sbias")
     # The chief alone speaks and writes, once.
     assert together.stdout.count("1438 images, 10 classes") == 1
     assert together.stdout.count("digits_attennorm wrote") == 1
