@@ -155,7 +155,7 @@ class GeneratedImages:
                 rows = (_FIRST_STANDING_ROW + number * batch_size for number in range(self._standing_batches))
                 made.take_standing_statistics(self._noise(row, batch_size, range(self.num_classes)) for row in rows)
 
-            @tf.function
+            @tf.function(autograph=False)
             def generate(latents: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
                 return made.network([latents, labels], training=made.training)
 

@@ -40,7 +40,9 @@ class DigitsClassifier:
         self.test_accuracy = math.nan
         self.network = _network(min(resolution, _LARGEST_INPUT), seed)
         self._forward = tf.function(
-            self.forward, input_signature=[tf.TensorSpec((None, resolution, resolution, 1), tf.float32)]
+            self.forward,
+            input_signature=[tf.TensorSpec((None, resolution, resolution, 1), tf.float32)],
+            autograph=False,
         )
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -105,7 +107,7 @@ def train_digits_classifier(resolution: int = 16, seed: int = 0) -> DigitsClassi
     optimizer.build(network.trainable_variables)
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(number: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> None:
         images = _shifted(images, tf.stack([tf.constant(seed % 2**31, tf.int64), number]))
         with tf.GradientTape() as tape:

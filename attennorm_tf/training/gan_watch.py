@@ -54,8 +54,8 @@ class GanWatch:
             [rows * columns, task.config.model.latent_dim], [seed, 1], alg="philox"
         )
         self._layers = {**attention_layers(task.sampling_generator), **attention_layers(task.discriminator)}
-        self._measured = tf.function(self._measure)
-        self._images = tf.function(self._compute_images)
+        self._measured = tf.function(self._measure, autograph=False)
+        self._images = tf.function(self._compute_images, autograph=False)
 
     def scalars(self) -> dict[str, float]:
         """The state of each attentive normalization, see `attention_scalars`, and the largest sigma of each network.

@@ -34,10 +34,10 @@ class InpaintingWatch:
         self._generator = generator
         self._photographs, self._masks = photographs, masks
         self._batch_size = batch_size
-        self._errors = tf.function(self._generator_errors)
-        self._outputs = tf.function(self._compute_outputs)
+        self._errors = tf.function(self._generator_errors, autograph=False)
+        self._outputs = tf.function(self._compute_outputs, autograph=False)
         self._layers = attention_layers(generator)
-        self._sums = tf.function(self._compute_sums)
+        self._sums = tf.function(self._compute_sums, autograph=False)
 
     def of(self, generator: Any) -> InpaintingWatch:
         """The same looks at another generator."""
