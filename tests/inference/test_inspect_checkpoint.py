@@ -131,7 +131,7 @@ def test_bad_checkpoints(tmp_path: Path) -> None:
     data.write_bytes(data.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"step-00000070 is damaged \(.* is not what was written\)"):
         inspect_checkpoint(folder)
-    with pytest.raises(CheckpointError, match=r"holds no whole checkpoint"):
+    with pytest.raises(CheckpointError, match=r"the only checkpoint is damaged"):
         inspect_checkpoint(tmp_path / "good")
     with pytest.raises(CheckpointError, match=r"does not exist"):
         inspect_checkpoint(tmp_path / "nowhere")
