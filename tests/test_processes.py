@@ -56,6 +56,7 @@ def test_as_started_afresh(kind, tmp_path, monkeypatch):
         [sys.executable, *(["-m"] if kind == "module" else []), *target, "--flag", "a b"],
         cwd=tmp_path / where, env={**environment, "MINE": "é"}, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a background job of a shell ignores
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (afresh.returncode, afresh.stdout, afresh.stderr)
     assert done.returncode == 0, done.stderr

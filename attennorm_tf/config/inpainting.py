@@ -148,3 +148,9 @@ class InpaintingConfig(ExperimentConfig):
             check(f"masks.{name}", getattr(self.masks, name), f"at most model.resolution={self.model.resolution}", fits)
         largest = self.masks.height * self.masks.width < self.model.resolution**2
         check("masks.height", self.masks.height, "smaller than the image, or masks.width is", largest)
+        # The local discriminator's last convolution would see a map of one place. There TensorFlow's bfloat16 kernel on
+        # CPUs (2.21, oneDNN) leaves the gradients of the weights that meet only padding unwritten: random numbers.
+        for name in ("height", "width"):
+            side = getattr(self.masks, name)
+            wide = side > 8 or self.training.precision != "mixed_bfloat16"
+            check(f"masks.{name}", side, "more than 8 with training.precision='mixed_bfloat16'", wide)

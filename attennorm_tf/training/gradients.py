@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from attennorm_tf.replica_random import batch_part, replica_position
 from attennorm_tf.training.local_variables import read_local, write_local
+from attennorm_tf.training.strategy import num_workers
 from attennorm_tf.training.weight_table import weight_path
 
 logger = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ def _replicas_meet(networks: Sequence[Any]) -> bool:
 
 
 _warned: set[str] = set()
+_refused: set[str] = set()  # what the first replica could not compile
 
 
 @tf.autograph.experimental.do_not_convert
@@ -151,11 +153,17 @@ def compiled(function: Callable[..., Any], inputs: Sequence[tf.Tensor], name: st
     traced = tf.function(function, jit_compile=True, autograph=False)
     context = tf.distribute.get_replica_context()
     replica = int(tf.get_static_value(replica_position()[0]))
+    # The trial cannot be told on which device: it is the first replica's, which is traced before the others.
+    first = replica % (context.num_replicas_in_sync // num_workers(context.strategy)) == 0
+    if not first and name in _refused:
+        return function
+    _refused.discard(name)
 
     def compile_on_trial() -> Any:
         with tf.distribute.ReplicaContext(context.strategy, replica):
             concrete = traced.get_concrete_function(*specs)
-            traced.experimental_get_compiler_ir(*specs)(stage="hlo")
+            if first:
+                traced.experimental_get_compiler_ir(*specs)(stage="hlo")
             return concrete
 
     # Here a graph is being built, and tf.init_scope, the way out of it, records no gradients: another thread does.
@@ -163,6 +171,7 @@ def compiled(function: Callable[..., Any], inputs: Sequence[tf.Tensor], name: st
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             return pool.submit(compile_on_trial).result()
     except Exception as error:  # whatever XLA's bridge raises, training goes on without it
+        _refused.add(name)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         _warn_once(
             name,

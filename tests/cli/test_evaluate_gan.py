@@ -191,7 +191,7 @@ def test_mistakes_are_told_and_nothing_is_written(place, tmp_path, tiny, argumen
 def test_checkpoints_that_cannot_be_used(place, tmp_path, tiny):
     for name, message in (
         ("inpainting", "holds no class-conditional generator but a model for 'inpainting'"),
-        ("cut", "holds no whole checkpoint"),
+        ("cut", "the only checkpoint is damaged"),
         ("empty", "holds no whole checkpoint"),
         ("nowhere", "does not exist"),
     ):

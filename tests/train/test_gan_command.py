@@ -69,8 +69,10 @@ def test_a_run_leaves_what_it_says(finished: tuple[Path, str]) -> None:
     assert environment["packages"]["tensorflow"] == tf.__version__
     assert list((workdir / "tensorboard").glob("events*"))
     assert sorted(path.name for path in (workdir / "images").iterdir()) == [
+        "interpolation-00000004.png",
         "layouts-00000004.png",
         "samples-00000004.png",
+        "statistics-00000004.png",
     ]
     assert "step 4/4 100%" in said
 

@@ -70,6 +70,8 @@ def test_an_inpainting_step_is_that_of_float32_up_to_rounding(precision: str) ->
     for name in ("float32", precision):
         settings = inpainting_config()
         settings.training.precision = name
+        settings.masks.height = settings.masks.width = 12
+        settings.validate()
         task = task_of(settings)
         for scale in task.loss_scales.values():
             scale.value.assign(256.0)
@@ -79,6 +81,13 @@ def test_an_inpainting_step_is_that_of_float32_up_to_rounding(precision: str) ->
                  "discriminator_gradient_norm", "generator_gradient_norm"):  # fmt: skip
         np.testing.assert_allclose(narrow[name], wide[name], rtol=0.05, err_msg=name)
     assert set(task.checkpoint_items) >= {f"{name}_loss_scale" for name in task.loss_scales}
+
+
+def test_a_crop_whose_gradients_bfloat16_would_make_up_is_refused() -> None:
+    settings = inpainting_config()
+    settings.training.precision = "mixed_bfloat16"
+    with pytest.raises(ValueError, match=r"masks.height must be more than 8 with .*bfloat16.*; got 8"):
+        settings.validate()
 
 
 def test_the_loss_scale_doubles_after_good_updates_and_halves_after_a_bad_one() -> None:
