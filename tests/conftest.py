@@ -13,6 +13,8 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from tests.ordering import place
+
 SEED = 20200614
 
 
@@ -24,6 +26,11 @@ def _configure_devices() -> None:
 
 
 _configure_devices()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take long go first."""
+    items.sort(key=lambda item: place(item.path))
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from attennorm_tf import __version__
+from tests.ordering import SLOWEST, place
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / "train/configs").rglob("*.py") if path.stem != "__init__")
@@ -94,6 +95,14 @@ def test_files_are_short():
         for path in (ROOT / folder).rglob("*.py"):
             long[path.relative_to(ROOT).as_posix()] = len(path.read_text(encoding="utf-8").splitlines())
     assert {name: lines for name, lines in long.items() if lines > 350} == {}
+
+
+def test_files_that_go_first_are_there(request):
+    assert [name for name in SLOWEST if not (ROOT / name).is_file()] == []
+    assert len(set(SLOWEST)) == len(SLOWEST)
+    assert place(ROOT / SLOWEST[0]) < place(ROOT / SLOWEST[1]) < place(Path(__file__))
+    places = [place(item.path) for item in request.session.items]
+    assert places == sorted(places)
 
 
 def test_there_are_experiments():
