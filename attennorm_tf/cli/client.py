@@ -45,8 +45,10 @@ _MODEL = flags.DEFINE_string(
     "model", None, "the model's name on the server. Default: inpainting for inpaint, generation for generate",
     flag_values=_FLAGS,
 )  # fmt: skip
-_VERSION = flags.DEFINE_integer("version", None, "of the model; default: its newest", 0, flag_values=_FLAGS)
-_LABEL = flags.DEFINE_string("label", None, "such as stable or canary, instead of --version", flag_values=_FLAGS)
+_VERSION = flags.DEFINE_integer(
+    "model_version", None, "of the model; default: its newest", lower_bound=0, flag_values=_FLAGS
+)
+_LABEL = flags.DEFINE_string("label", None, "such as stable or canary, instead of --model_version", flag_values=_FLAGS)
 _DEADLINE = flags.DEFINE_float(
     "deadline", 60.0, "seconds for a request, all tries included", lower_bound=0.001, flag_values=_FLAGS
 )

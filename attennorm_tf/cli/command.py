@@ -31,7 +31,7 @@ def run_command(
     Exit codes of all commands: 0 done (also --help and --version), 1 the command could not do what was asked (one line
     on standard error says why; what is a defect of the program shows a traceback), 130 interrupted by Ctrl-C.
 
-    Every command has --help, --version (unless a flag of its own is called so and is given a value) and --verbose.
+    Every command has --help, --version and --verbose.
 
     Args:
         main: the command; its return value is the exit code (None: 0).
@@ -44,7 +44,7 @@ def run_command(
     _define_shared_flags()
 
     def parse(arguments: Sequence[str]) -> Any:
-        if _asks_for_the_version(arguments[1:]):
+        if {"--version", "-version"} & set(arguments[1:]):
             print(version_text())
             sys.exit(0)
         try:
@@ -143,12 +143,6 @@ def _define_shared_flags() -> None:
         if name not in flags.FLAGS:
             flags.DEFINE_bool(name, False, text)
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
-
-
-def _asks_for_the_version(arguments: Sequence[str]) -> bool:
-    """Whether `--version` stands there without a value: some commands have a flag of that name which takes one."""
-    following = [*arguments[1:], "-"]
-    return any(one in ("--version", "-version") and then.startswith("-") for one, then in zip(arguments, following))
 
 
 def _flag_error(error: flags.Error) -> str:

@@ -1,7 +1,7 @@
 """attennorm-export: a checkpoint as files that run without this package.
 
     attennorm-export --checkpoint=runs/facades --output=models/inpainting
-    attennorm-export --checkpoint=runs/digits --output=models/generation --version=7 --weights=trained
+    attennorm-export --checkpoint=runs/digits --output=models/generation --model_version=7 --weights=trained
 
     attennorm-export --checkpoint=runs/facades --output=models/inpainting --format=saved_model,keras,tflite,tflite_int8
 
@@ -43,7 +43,7 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string("output", None, "folder of the versions", required=True, flag_values=_FLAGS)
 _VERSION = flags.DEFINE_integer(
-    "version", None, "number of the version (default: one more than the largest there)", flag_values=_FLAGS
+    "model_version", None, "number of the version (default: one more than the largest there)", flag_values=_FLAGS
 )
 _WEIGHTS = flags.DEFINE_enum(
     "weights", "ema", ["ema", "trained"], "the moving average of the weights, or as trained", flag_values=_FLAGS

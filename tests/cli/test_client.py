@@ -201,7 +201,7 @@ def test_progress_on_a_terminal(server: ServingServer, place: Path, tmp_path: Pa
         ("generate", ("--output={o}",), r"--classes is needed"),
         ("generate", ("--output={o}", "--classes=cat"), r"'cat' is no id; names need --class_names"),
         ("generate", ("--output={o}", "--classes=1", f"--seed={2**63 - 2}"), r"are not all 64-bit integers"),
-        ("status", ("--model=m", "--version=1", "--label=stable"), r"a version or a label, not both"),
+        ("status", ("--model=m", "--model_version=1", "--label=stable"), r"a version or a label, not both"),
         ("status", ("--model=m", "--certificate=x"), r"of use only with tls"),
     ],
 )

@@ -78,7 +78,7 @@ def test_help_and_version_are_no_failures() -> None:
         f"attennorm_tf {attennorm_tf.__version__}\nTensorFlow {tf.__version__}, Keras {metadata.version('keras')} "
         f"(the {stack} stack), Python {'.'.join(map(str, sys.version_info[:3]))}\n"
     )
-    for module in ("attennorm_tf.cli.sample", "attennorm_tf.cli.export"):  # the second has a --version=<number> too
+    for module in ("attennorm_tf.cli.sample", "attennorm_tf.cli.export"):
         done = run_module(module, "--version")
         assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 

@@ -113,6 +113,6 @@ def test_the_command(tmp_path: Path) -> None:
     loaded = keras.models.load_model(str(tmp_path / "m/1/model.keras"))
     latents, ids = tf.constant(np.random.RandomState(0).standard_normal((2, 8)), tf.float32), tf.constant([0, 2])
     np.testing.assert_allclose(loaded([latents, ids]), tiny_generator(1)([latents, ids]), atol=1e-6)
-    again = run_module("attennorm_tf.cli.export", *arguments, "--version=1", timeout=240)
+    again = run_module("attennorm_tf.cli.export", *arguments, "--model_version=1", timeout=240)
     assert again.returncode == 1
     assert "versions are never replaced" in again.stderr
