@@ -12,6 +12,9 @@ INPAINTING_DIR ?= runs/demo-inpainting
 # Processes of one test run. TensorFlow uses every core by itself, but most tests are small: two halve the time.
 TEST_PROCESSES ?= 2
 TEST_FLAGS ?=
+# Names of benchmarks, all by default (python -m benchmarks --list); BENCH_FLAGS=--quick: the short form of each.
+BENCH ?=
+BENCH_FLAGS ?=
 UV ?= .venv/bin/uv
 LOCK_FLAGS ?=
 
@@ -43,7 +46,7 @@ run_pytest = $(1)/bin/python -m pytest -m $(3) --durations=10 --junitxml=.test-r
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo demo-inpainting test lint types test-current test-classic wheel lock clean distclean
+.PHONY: help install demo demo-inpainting test lint types test-current test-classic bench wheel lock clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -102,6 +105,9 @@ test-classic:  ## the same and the legacy tests on the classic stack, where a Py
 		$(MAKE) --no-print-directory .venv-classic/$(PACKAGE) && echo 'The same tests on the classic stack' && \
 		$(call run_pytest,.venv-classic,classic,"legacy or not legacy"); \
 	else echo "No Python 3.9 to 3.11 (tried: $(CLASSIC_PYTHON_CANDIDATES)): the classic stack was not tested"; fi
+
+bench: .venv/$(PACKAGE)  ## benchmarks/results/*: all benchmarks (hours), or BENCH="layer ..."; BENCH_FLAGS=--quick tries them
+	.venv/bin/python -m benchmarks $(BENCH_FLAGS) $(BENCH)
 
 wheel: .venv/$(PACKAGE)  ## build dist/*.whl and dist/*.tar.gz
 	rm -rf build
