@@ -1,35 +1,25 @@
-"""Imports TensorFlow without its start-up chatter, unless --verbose asks for it; what an import error says is kept.
-
-As `attennorm_tf.cli.start_up`, which cannot be imported before TensorFlow is.
-"""
+"""Imports TensorFlow as the console commands do: without its start-up chatter, unless --verbose asks for it."""
 
 from __future__ import annotations
 
-import os
+import importlib.util
 import sys
-import tempfile
-
-_VERBOSE = "--verbose" in sys.argv
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if _VERBOSE else "3")
+from pathlib import Path
+from types import ModuleType
 
 
-def _import_tensorflow() -> None:
-    # Some lines are written by the C++ runtime before it knows its log level: only the descriptor can be turned.
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as heard:
-        kept = os.dup(2)
-        os.dup2(heard.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        except BaseException:
-            os.dup2(kept, 2)
-            heard.seek(0)
-            sys.stderr.buffer.write(heard.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+def _start_up() -> ModuleType:
+    """`attennorm_tf.cli.start_up`, by its file: by its name the package would come first, and TensorFlow with it."""
+    package = importlib.util.find_spec("attennorm_tf")
+    if package is None or package.origin is None:
+        raise ImportError("attennorm_tf is not installed, and this is not the root of its checkout.")
+    file = Path(package.origin).parent / "cli" / "start_up.py"
+    spec = importlib.util.spec_from_file_location("start_up", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} cannot be imported.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-if not _VERBOSE:
-    _import_tensorflow()
+_start_up().import_tensorflow(sys.argv[1:])

@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Callable
 
 import tensorflow as tf
@@ -96,6 +97,30 @@ def show_in_help(text: str | None, own_flags: flags.FlagValues) -> None:
     own_flags.mark_as_parsed()  # by way of flags.FLAGS, which run_command parses
     for name in own_flags:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], own_flags[name])
+
+
+def console_command(
+    text: str | None,
+    own_flags: flags.FlagValues,
+    run: Callable[..., int | None],
+    usage_errors: tuple[type[BaseException], ...] = (),
+    takes_arguments: bool = False,
+) -> Callable[[], None]:
+    """The entry point of an installed command: see `show_in_help` and `run_command`."""
+
+    def main() -> None:
+        """Entry point of the console command."""
+        show_in_help(text, own_flags)
+        run_command(run, usage_errors, takes_arguments=takes_arguments)
+
+    return main
+
+
+def print_files(heading: str, paths: Sequence[Path]) -> None:
+    """Says which files a command has written, one a line."""
+    print(heading)
+    for path in paths:
+        print(f"  {path}")
 
 
 def class_ids(flag: str, values: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from attennorm_tf.cli.command import run_command, show_in_help
+from attennorm_tf.cli.command import console_command
 from attennorm_tf.inference.compare_results import Comparison
 from attennorm_tf.inference.gan_protocol import load_result
 from attennorm_tf.training.run_directory import write_text
@@ -54,10 +54,7 @@ def run(paths: list[str]) -> int:
     return 0
 
 
-def main() -> None:
-    """Entry point of the console command."""
-    show_in_help(__doc__, _FLAGS)
-    run_command(run, takes_arguments=True)
+main = console_command(__doc__, _FLAGS, run, takes_arguments=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from importlib import metadata
 import tensorflow as tf
 from absl import flags
 
-from attennorm_tf.cli.command import is_verbose, run_command, show_in_help, version_text
+from attennorm_tf.cli.command import console_command, is_verbose, version_text
 from attennorm_tf.cli.start_up import errors_unheard
 from attennorm_tf.inference.self_check import self_check
 
@@ -105,10 +105,7 @@ def _folded(state: str, name: str, detail: str) -> list[str]:
     return [f"{state}  {name}:", *(" " * 8 + line for line in textwrap.wrap(detail, _WIDTH - 10))]
 
 
-def main() -> None:
-    """Entry point of the console command."""
-    show_in_help(__doc__, _FLAGS)
-    run_command(run)
+main = console_command(__doc__, _FLAGS, run)
 
 
 if __name__ == "__main__":

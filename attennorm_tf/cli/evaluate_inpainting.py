@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import run_command, show_in_help
+from attennorm_tf.cli.command import console_command
 from attennorm_tf.config.inpainting import MASK_KINDS, MaskConfig
 from attennorm_tf.data.image_decoding import DEFAULT_MAX_PIXELS
 from attennorm_tf.data.masks import MaskSource, make_masks
@@ -224,10 +224,7 @@ def _masks(resolution: int | None) -> SeededMasks | MatchedFiles:
     return SeededMasks(source, _SEED.value, {"kind": kind, **given, **facts})
 
 
-def main() -> None:
-    """Entry point of the console command."""
-    show_in_help(__doc__, _FLAGS)
-    run_command(run, (CheckpointError,))
+main = console_command(__doc__, _FLAGS, run, (CheckpointError,))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from attennorm_tf.cli.command import run_command, show_in_help
+from attennorm_tf.cli.command import console_command
 from attennorm_tf.cli.photo_jobs import note_on_jpeg, planned_jobs, show_outcomes
 from attennorm_tf.data.image_decoding import DEFAULT_MAX_PIXELS
 from attennorm_tf.inference.inpaint import DEFAULT_TILE, SCALES
@@ -78,10 +78,7 @@ def run() -> int:
     return 1 if show_outcomes(outcomes, len(jobs), f"{inpainter.name}, step {inpainter.step}") else 0
 
 
-def main() -> None:
-    """Entry point of the console command."""
-    show_in_help(__doc__, _FLAGS)
-    run_command(run, (CheckpointError,))
+main = console_command(__doc__, _FLAGS, run, (CheckpointError,))
 
 
 if __name__ == "__main__":

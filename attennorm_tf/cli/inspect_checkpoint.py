@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import run_command, show_in_help
+from attennorm_tf.cli.command import console_command, print_files
 from attennorm_tf.inference.inspect_checkpoint import inspect_checkpoint, inspection_json, inspection_text
 from attennorm_tf.training import CheckpointError
 from attennorm_tf.training.run_directory import write_text
@@ -76,16 +76,11 @@ def run() -> int:
         written.append(output / "layouts.png")
         save_png(written[-1], inspection.layouts)
     if written:
-        print()
-    for path in written:
-        print(f"  {path}")
+        print_files("", written)
     return 0
 
 
-def main() -> None:
-    """Entry point of the console command."""
-    show_in_help(__doc__, _FLAGS)
-    run_command(run, (CheckpointError,))
+main = console_command(__doc__, _FLAGS, run, (CheckpointError,))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import class_ids, run_command, show_in_help
+from attennorm_tf.cli.command import class_ids, console_command, print_files
 from attennorm_tf.inference import draw_interpolation, draw_latents, load_generator, sample
 from attennorm_tf.training import CheckpointError
 from attennorm_tf.visualization import image_grid, layout_sheet, save_png
@@ -87,16 +87,11 @@ def run() -> int:
         for index, image in enumerate(tqdm(images, "images", unit="file", disable=None, leave=False)):
             save_png(folder / f"{index:05d}-class{labels[index]}.png", image_grid(image[None], 1, 1, padding=0))
         written.append(folder)
-    print(f"{loaded.config.name}, step {loaded.step}:")
-    for path in written:
-        print(f"  {path}")
+    print_files(f"{loaded.config.name}, step {loaded.step}:", written)
     return 0
 
 
-def main() -> None:
-    """Entry point of the console command."""
-    show_in_help(__doc__, _FLAGS)
-    run_command(run, (CheckpointError,))
+main = console_command(__doc__, _FLAGS, run, (CheckpointError,))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from absl import flags
 
-from attennorm_tf.cli.command import class_ids, run_command, show_in_help
+from attennorm_tf.cli.command import class_ids, console_command, print_files
 from attennorm_tf.inference.visualize import KINDS, statistics_json, visualize_checkpoint
 from attennorm_tf.training import CheckpointError
 from attennorm_tf.training.run_directory import write_text
@@ -101,16 +101,11 @@ def run() -> int:
     if made.statistics is not None:
         written.append(output / "statistics.json")
         write_text(written[-1], statistics_json(made.statistics))
-    print(f"{made.name}, step {made.step}:")
-    for path in written:
-        print(f"  {path}")
+    print_files(f"{made.name}, step {made.step}:", written)
     return 0
 
 
-def main() -> None:
-    """Entry point of the console command."""
-    show_in_help(__doc__, _FLAGS)
-    run_command(run, (CheckpointError,))
+main = console_command(__doc__, _FLAGS, run, (CheckpointError,))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,9 @@ class LoopConfig:
     jit_compile: bool = False  # XLA for losses and gradients, where the strategy allows it
     gradient_clip_norm: float = 0.0  # of each network's gradient over all replicas; 0: not clipped
     accumulation_steps: int = 1  # parts of a replica's batch whose gradients are added up: less memory, more time
-    non_finite: str = "stop"  # a loss or gradient that is NaN or infinite: or "skip" the update, or "roll_back"
+    # A loss or gradient that is NaN or infinite: "stop"; or "skip" the update (metrics.jsonl counts those skipped since
+    # its line before as `skipped_updates`); or "roll_back".
+    non_finite: str = "stop"
     max_rollbacks: int = 3  # to the last good checkpoint, each with another seed, before the run stops
 
     def validate(self) -> None:

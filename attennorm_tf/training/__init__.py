@@ -2,9 +2,11 @@
 
 from attennorm_tf.training.adam import Adam
 from attennorm_tf.training.checkpointing import CheckpointError, CheckpointStore, find_checkpoint
+from attennorm_tf.training.compiled_steps import Phase
 from attennorm_tf.training.gan import GanTask, discriminator_step, generator_step
-from attennorm_tf.training.inpainting import InpaintingTask, critic_step, inpainter_step, validation_batch
-from attennorm_tf.training.loop import NonFiniteError, Outcome, Phase, run_training
+from attennorm_tf.training.inpainting import InpaintingTask, validation_batch
+from attennorm_tf.training.inpainting_steps import critic_step, inpainter_step
+from attennorm_tf.training.loop import NonFiniteError, Outcome, run_training
 from attennorm_tf.training.peer_watch import WorkerLostError
 from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.strategy import make_strategy

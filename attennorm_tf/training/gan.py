@@ -14,10 +14,10 @@ from attennorm_tf.losses import auxiliary_classifier_loss, discriminator_hinge_l
 from attennorm_tf.models import build_gan
 from attennorm_tf.replica_random import replica_integers, replica_normal
 from attennorm_tf.training.adam import Adam
+from attennorm_tf.training.compiled_steps import Phase
 from attennorm_tf.training.gan_health import SampleQuality, gan_conditions, within_class_variance
 from attennorm_tf.training.gan_watch import GanWatch
 from attennorm_tf.training.health import HealthWatch
-from attennorm_tf.training.loop import Phase
 from attennorm_tf.training.precision import LossScale, make_loss_scales, precision_policy
 from attennorm_tf.training.rollbacks import noise_seed, rollback_counter
 from attennorm_tf.training.updates import (
@@ -168,7 +168,7 @@ def generator_step(
 class GanTask:
     """Networks, optimizers and moving average of one experiment; made inside the strategy's scope.
 
-    One phase; see `attennorm_tf.training.loop.Task` for what the loop asks of a task.
+    One phase; see `attennorm_tf.training.task.Task` for what the loop asks of a task.
     """
 
     def __init__(self, config: GanConfig, num_classes: int, channels: int):

@@ -1,157 +1,28 @@
-"""The inpainting networks' two step functions, and the task that joins them for the training loop."""
+"""The inpainting networks, optimizers and phases, joined into a task for the training loop."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
-from attennorm_tf.config import InpaintingConfig, InpaintingTrainingConfig
-from attennorm_tf.losses import (
-    discriminator_wasserstein_loss,
-    generator_wasserstein_loss,
-    gradient_penalty,
-    reconstruction_loss,
-    reconstruction_weights,
-)
+from attennorm_tf.config import InpaintingConfig
 from attennorm_tf.models import build_inpainter, build_inpainting_discriminators
-from attennorm_tf.replica_random import replica_uniform
 from attennorm_tf.training.adam import Adam
+from attennorm_tf.training.compiled_steps import Phase
 from attennorm_tf.training.health import HealthWatch
 from attennorm_tf.training.inpainting_health import inpainting_conditions
+from attennorm_tf.training.inpainting_schedule import PhaseProgress, learning_rate
+from attennorm_tf.training.inpainting_steps import critic_step, inpainter_step
 from attennorm_tf.training.inpainting_watch import InpaintingWatch
-from attennorm_tf.training.loop import Phase
-from attennorm_tf.training.precision import LossScale, make_loss_scales, precision_policy
+from attennorm_tf.training.precision import make_loss_scales, precision_policy
 from attennorm_tf.training.rollbacks import noise_seed, rollback_counter
-from attennorm_tf.training.updates import (
-    StepResult,
-    Update,
-    UpdateOptions,
-    add_metrics,
-    global_mean,
-    guarded_names,
-    regularization,
-    rows,
-    update_moving_average,
-)
+from attennorm_tf.training.updates import StepResult, add_metrics, guarded_names, update_moving_average
 
 if TYPE_CHECKING:
     from attennorm_tf.data import MaskSource, Photographs
-
-
-def reconstruction_terms(
-    coarse: tf.Tensor, fine: tf.Tensor, images: tf.Tensor, masks: tf.Tensor, training: InpaintingTrainingConfig
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """This replica's shares of the reconstruction losses of both stages, before `reconstruction_weight`."""
-    weights = reconstruction_weights(masks, training.hole_weight, training.discount)
-    return tuple(global_mean(reconstruction_loss(output, images, weights)) for output in (coarse, fine))
-
-
-def composite(outputs: tf.Tensor, images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
-    """Outputs in the hole, the photograph elsewhere."""
-    return outputs * masks + images * (1.0 - masks)
-
-
-def inpainter_step(
-    generator: Any,
-    discriminators: Mapping[str, Any],
-    optimizer: Adam,
-    images: tf.Tensor,
-    masks: tf.Tensor,
-    training: InpaintingTrainingConfig,
-    loss_scale: LossScale | None = None,
-) -> StepResult:
-    """One update of the generator by Eq. 9, in a replica context.
-
-    Args:
-        generator: what is updated.
-        discriminators: name -> network; empty in phase one, whose lambda_adv is 0.
-        optimizer: the generator's.
-        images: (B, R, R, 3) in [-1, 1], this replica's photographs.
-        masks: (B, R, R, 1), 1 in the hole.
-        training: weights of the loss, and how the update is computed.
-        loss_scale: with float16, else None.
-
-    Returns:
-        Losses, gradient norm; the guarded tensors match `guarded_names("generator", generator)`.
-    """
-    networks = [generator, *discriminators.values()]
-    update = Update(optimizer, networks, UpdateOptions.of(training), loss_scale)
-
-    def compute(images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        coarse, fine = generator([images, masks], training=True)
-        coarse_loss, fine_loss = reconstruction_terms(coarse, fine, images, masks, training)
-        loss = training.reconstruction_weight * (coarse_loss + fine_loss) + regularization(generator)
-        metrics = {"coarse_loss": coarse_loss, "reconstruction_loss": fine_loss}
-        if discriminators:
-            fakes = composite(fine, images, masks)
-            scores = [discriminator([fakes, masks], training=True) for discriminator in discriminators.values()]
-            adversarial = tf.add_n([global_mean(generator_wasserstein_loss(score)) for score in scores])
-            loss += training.adversarial_weight * adversarial
-            metrics["adversarial_loss"] = adversarial
-        return loss, metrics
-
-    return update.apply(compute, [images, masks], generator.trainable_weights, "generator", networks)
-
-
-def critic_step(
-    generator: Any,
-    discriminators: Mapping[str, Any],
-    optimizer: Adam,
-    images: tf.Tensor,
-    masks: tf.Tensor,
-    seed: tf.Tensor,
-    training: InpaintingTrainingConfig,
-    loss_scale: LossScale | None = None,
-) -> StepResult:
-    """One update of all discriminators by Eq. 10, summed over them, in a replica context.
-
-    Args:
-        generator: runs in training mode, on the whole batch at once, but is not updated.
-        discriminators: name -> network; what is updated.
-        optimizer: of all their weights.
-        images: (B, R, R, 3) in [-1, 1], this replica's photographs.
-        masks: (B, R, R, 1), 1 in the hole.
-        seed: (2,) of the interpolation, equal on all replicas.
-        training: weight and mask of the penalty, and how the update is computed.
-        loss_scale: with float16, else None.
-
-    Returns:
-        Losses, scores, gradient norm; the guarded tensors match `guarded_names("discriminator", *discriminators)`.
-    """
-    networks = list(discriminators.values())
-    update = Update(optimizer, [generator, *networks], UpdateOptions.of(training), loss_scale)
-    fine = generator([images, masks], training=True)[1]
-    t = replica_uniform([rows(images), 1, 1, 1], seed)
-
-    def compute(
-        images: tf.Tensor, masks: tf.Tensor, fine: tf.Tensor, t: tf.Tensor
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        fakes = composite(fine, images, masks)
-        between = t * fakes + (1.0 - t) * images
-        metrics = {}
-        loss = tf.constant(0.0)
-        for name, discriminator in discriminators.items():
-            real = discriminator([images, masks], training=True)
-            fake = discriminator([fakes, masks], training=True)
-
-            def score(pictures: tf.Tensor, network: Any = discriminator) -> tf.Tensor:
-                return network([pictures, masks], training=True)
-
-            weights = masks if training.gradient_penalty_mask else None
-            penalty = global_mean(gradient_penalty(score, between, weights))
-            distance = global_mean(discriminator_wasserstein_loss(real, fake))
-            loss += distance + training.gradient_penalty_weight * penalty
-            metrics[f"{name}_distance"] = -distance
-            metrics[f"{name}_penalty"] = penalty
-        return loss, {**metrics, "discriminator_loss": loss}
-
-    weights = [weight for network in networks for weight in network.trainable_weights]
-    return update.apply(compute, [images, masks, fine, t], weights, "discriminator", networks)
 
 
 def validation_batch(
@@ -311,37 +182,3 @@ class InpaintingTask:
         """Length of phase one; infinite while its end is not known."""
         given = self.config.training.phase_two_step
         return given if given >= 0 else self.progress.phase_one_steps
-
-
-class PhaseProgress(tf.Module):
-    """How phase one has gone so far; part of every checkpoint."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._least_error = tf.Variable(math.inf, trainable=False, name="least_error")
-        self._stale = tf.Variable(0, trainable=False, name="stale")
-        self._end = tf.Variable(-1, dtype=tf.int64, trainable=False, name="phase_one_end")
-
-    @property
-    def phase_one_steps(self) -> float:
-        end = int(self._end.numpy())
-        return math.inf if end < 0 else end
-
-    def note(self, step: int, error: float, patience: int) -> None:
-        """One more validation; ends phase one after `patience` in a row without a new least error."""
-        if error < float(self._least_error.numpy()):
-            self._least_error.assign(error)
-            self._stale.assign(0)
-        else:
-            self._stale.assign_add(1)
-        if int(self._stale.numpy()) >= patience:
-            self._end.assign(step)
-
-
-def learning_rate(training: InpaintingTrainingConfig) -> Any:
-    """The generator's learning rate: constant, or half a cosine down to the final one."""
-    if training.decay_steps == 0:
-        return training.learning_rate
-    return keras.optimizers.schedules.CosineDecay(
-        training.learning_rate, training.decay_steps, alpha=training.final_learning_rate / training.learning_rate
-    )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import signal
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -18,63 +17,15 @@ from attennorm_tf.training.profiling import StepProfile, StepRange
 from attennorm_tf.training.progress import Progress
 from attennorm_tf.training.run_directory import RunDirectory
 from attennorm_tf.training.signals import StopSignals
+from attennorm_tf.training.step_means import StepMeans
+from attennorm_tf.training.task import MakeBatches, Pace, Task
 from attennorm_tf.training.workers import Workers
 
-# Metrics that count events: logged as their sum since the last line, not as a mean.
-COUNTS = ("skipped_updates",)
-
 logger = logging.getLogger(__name__)
-
-MakeBatches = Callable[[tf.distribute.InputContext, int], tf.data.Dataset]
-
-
-class Task(Protocol):
-    """What the loop trains.
-
-    Attributes:
-        rollbacks: of `rollback_counter`; one of `checkpoint_items`, and part of the seed of all noise.
-    """
-
-    rollbacks: tf.Variable
-
-    @property
-    def checkpoint_items(self) -> dict[str, Any]:
-        """Name -> trackable, built."""
-
-    def phase(self, step: int) -> Phase:
-        """How the step after `step` is done; the same object while nothing changes."""
-
-    def batches_before(self, step: int) -> int:
-        """Global batches consumed by the first `step` steps."""
-
-    def next_control(self, step: int) -> int | None:
-        """The first step after `step` at which `control` is due, or None."""
-
-    def control(self, step: int) -> dict[str, float]:
-        """Measures, decides (what it decides is kept in `checkpoint_items`); returns values for the log."""
-
-    def scalars(self) -> dict[str, float]:
-        """Further values for the log."""
-
-    def pictures(self) -> dict[str, Any]:
-        """Name -> (H, W, 3) uint8."""
-
-    def look(self, step: int, values: Mapping[str, float]) -> None:
-        """Told what goes into the log; warns of what does not look healthy."""
 
 
 class NonFiniteError(RuntimeError):
     """A loss or gradient was NaN or infinite; the message names the step and the first such tensor."""
-
-
-class Pace(Protocol):
-    """The fields of a config's training section that the loop reads."""
-
-    steps: int
-    batch_size: int
-    steps_per_call: int
-    non_finite: str
-    max_rollbacks: int
 
 
 class Outcome(NamedTuple):
@@ -165,7 +116,7 @@ class _Loop:
         self._counter = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         self._items = {**task.checkpoint_items, "step": self._counter}
         self._signals = signals
-        self._means = _Means()
+        self._means = StepMeans()
         self._newest: dict[str, float] = {}  # the newest value of each name in the log
         self.step = 0
         self.profile: StepProfile | None = None
@@ -315,25 +266,6 @@ class _Loop:
             "step %d: the %s is not finite; back to step %d (%s) with another seed, rollback %d of %d",
             failed, name, self.step, good, tried + 1, allowed,
         )  # fmt: skip
-
-
-class _Means:
-    """Means of metrics over the steps since they were last taken, those steps left out in which they are not finite."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, int]] = {}
-
-    def add(self, sums: dict[str, tuple[float, int]]) -> None:
-        """Adds sums over some steps, each with their number."""
-        for name, (total, steps) in sums.items():
-            before, steps_before = self._sums.get(name, (0.0, 0))
-            self._sums[name] = before + total, steps_before + steps
-
-    def take(self) -> dict[str, float]:
-        """Means (of `COUNTS`: sums), without the metrics that were finite in no step."""
-        divided = {name: (total, 1 if name in COUNTS else steps) for name, (total, steps) in self._sums.items()}
-        self._sums = {}
-        return {name: total / steps for name, (total, steps) in divided.items() if steps}
 
 
 def _steps_to_next_event(step: int, training: Pace, logs: LoggingConfig, control: int | None) -> int:

@@ -20,12 +20,13 @@ from attennorm_tf.data.photographs import load_photographs
 from attennorm_tf.training.cluster import names_a_cluster
 from attennorm_tf.training.gan import GanTask
 from attennorm_tf.training.inpainting import InpaintingTask, validation_batch
-from attennorm_tf.training.loop import MakeBatches, Outcome, run_training
+from attennorm_tf.training.loop import Outcome, run_training
 from attennorm_tf.training.profiling import StepRange
 from attennorm_tf.training.rollbacks import data_seed
 from attennorm_tf.training.run_directory import RunDirectory, describe_environment
 from attennorm_tf.training.signals import StopSignals
 from attennorm_tf.training.strategy import check_global_batch, make_strategy
+from attennorm_tf.training.task import MakeBatches
 from attennorm_tf.training.workers import Workers
 
 _COMPARED = 500  # images of the data that the log compares generated ones with

@@ -26,7 +26,7 @@ from attennorm_tf.training import (
     run_training,
 )
 from attennorm_tf.training.checkpointing import restore
-from attennorm_tf.training.inpainting import PhaseProgress, learning_rate
+from attennorm_tf.training.inpainting_schedule import PhaseProgress, learning_rate
 
 SIDE = 16
 

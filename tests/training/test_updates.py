@@ -13,11 +13,19 @@ from tensorflow import keras
 
 from attennorm_tf.config import GanConfig, gan_preset_config
 from attennorm_tf.layers.spectral_normalization import update_spectral_norms
-from attennorm_tf.training import Adam, GanTask, StepResult, critic_step, discriminator_step, generator_step
+from attennorm_tf.training import (
+    Adam,
+    GanTask,
+    StepResult,
+    critic_step,
+    discriminator_step,
+    generator_step,
+    inpainter_step,
+)
 from attennorm_tf.training import gradients as gradients_module
 from attennorm_tf.training.gan import draw_noise
 from attennorm_tf.training.gradients import Gradients, loss_and_gradients
-from attennorm_tf.training.inpainting import InpaintingTask, inpainter_step
+from attennorm_tf.training.inpainting import InpaintingTask
 from attennorm_tf.training.strategy import check_global_batch, make_strategy
 from attennorm_tf.training.updates import Update, UpdateOptions
 from tests.processes import start_module
