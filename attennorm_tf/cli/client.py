@@ -25,7 +25,7 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import class_ids, run_command, show_in_help
+from attennorm_tf.cli.command import UsageError, class_ids, run_command, show_in_help
 from attennorm_tf.cli.photo_jobs import note_on_jpeg, planned_jobs, show_outcomes
 from attennorm_tf.data.image_decoding import DEFAULT_MAX_PIXELS
 from attennorm_tf.export.client import PROTOCOLS, GenerationClient, InpaintingClient, ServingClient
@@ -42,9 +42,10 @@ _SERVER = flags.DEFINE_string(
 )  # fmt: skip
 _PROTOCOL = flags.DEFINE_enum("protocol", "grpc", list(PROTOCOLS), "how to speak to it", flag_values=_FLAGS)
 _MODEL = flags.DEFINE_string(
-    "model", None, "the model's name on the server. Default: inpainting for inpaint, generation for generate",
+    "model_name", None, "the model's name on the server. Default: inpainting for inpaint, generation for generate",
     flag_values=_FLAGS,
 )  # fmt: skip
+flags.DEFINE_alias("model", "model_name", flag_values=_FLAGS)
 _VERSION = flags.DEFINE_integer(
     "model_version", None, "of the model; default: its newest", lower_bound=0, flag_values=_FLAGS
 )
@@ -107,11 +108,11 @@ def run(arguments: list[str]) -> int:
     """Does what the first argument says."""
     commands = {"inpaint": _inpaint, "generate": _generate, "status": _status}
     if len(arguments) != 1 or arguments[0] not in commands:
-        raise ValueError(f"expected one of {', '.join(commands)}, and flags; got {' '.join(arguments) or 'none'}.")
+        raise UsageError(f"expected one of {', '.join(commands)}, and flags; got {' '.join(arguments) or 'none'}.")
     for command, names in (("inpaint", _OF_INPAINT), ("generate", _OF_GENERATE)):
         strange = [name for name in names if _FLAGS[name].present]
         if strange and command != arguments[0]:
-            raise ValueError(f"--{strange[0]} belongs to {command}, not to {arguments[0]}.")
+            raise UsageError(f"--{strange[0]} belongs to {command}, not to {arguments[0]}.")
     return commands[arguments[0]]()
 
 
@@ -119,7 +120,9 @@ def _options(command: str) -> dict:
     port = {"grpc": 8500, "rest": 8501}[_PROTOCOL.value]
     model = _MODEL.value or _MODELS.get(command)
     if not model:
-        raise ValueError(f"--model is needed: the model's name on the server, such as {' or '.join(_MODELS.values())}.")
+        raise UsageError(
+            f"--model_name is needed: the model's name on the server, such as {' or '.join(_MODELS.values())}."
+        )
     return {
         "server": _SERVER.value or f"127.0.0.1:{port}", "model": model, "protocol": _PROTOCOL.value,
         "version": _VERSION.value, "label": _LABEL.value, "deadline": _DEADLINE.value, "retries": _RETRIES.value,
@@ -173,13 +176,13 @@ def _generate() -> int:
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output: {output} is a file, expected a folder.")
     if not _CLASSES.value:
-        raise ValueError("--classes is needed, such as --classes=3,7.")
+        raise UsageError("--classes is needed, such as --classes=3,7.")
     ids, count = _class_ids(), _COUNT.value
     truncation = math.inf if _TRUNCATION.value is None else _TRUNCATION.value
     labels = np.resize(np.asarray(ids, np.int64), count).tolist()
     seeds = range(_SEED.value, _SEED.value + count)
     if not -(2**63) <= seeds[0] <= seeds[-1] < 2**63:
-        raise ValueError(f"--seed: {_SEED.value} to {seeds[-1]} are not all 64-bit integers.")
+        raise UsageError(f"--seed: {_SEED.value} to {seeds[-1]} are not all 64-bit integers.")
     names = [
         output / f"{index:05d}-class{label}-seed{seed}.png" for index, (label, seed) in enumerate(zip(labels, seeds))
     ]
@@ -211,13 +214,13 @@ def _class_ids() -> list[int]:
         return class_ids("classes", _CLASSES.value, [name.strip() for name in names if name.strip()])
     for value in _CLASSES.value:
         if not value.isdigit() or int(value) >= 2**31:
-            raise ValueError(f"--classes: {value!r} is no id; names need --class_names, a file with one name a line.")
+            raise UsageError(f"--classes: {value!r} is no id; names need --class_names, a file with one name a line.")
     return [int(value) for value in _CLASSES.value]
 
 
 def _needed_output() -> Path:
     if not _OUTPUT.value:
-        raise ValueError("--output is needed: where the results go.")
+        raise UsageError("--output is needed: where the results go.")
     return Path(_OUTPUT.value)
 
 

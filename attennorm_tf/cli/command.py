@@ -17,8 +17,14 @@ from absl import app, flags
 
 import attennorm_tf
 from attennorm_tf._compat import stack_name
+from attennorm_tf.cli.help_text import help_text
 
+USAGE = 2  # the exit code of a wrong command line
 _HELP = r"--?(help|helpshort|helpfull|helpxml|\?)(=(true|1))?"
+
+
+class UsageError(ValueError):
+    """The command line is wrong in itself: flags are missing, exclude each other, or have values of another form."""
 
 
 def run_command(
@@ -30,19 +36,22 @@ def run_command(
     """Parses flags, runs `main`, and ends the process.
 
     Exit codes of all commands: 0 done (also --help and --version), 1 the command could not do what was asked (one line
-    on standard error says why; what is a defect of the program shows a traceback), 130 interrupted by Ctrl-C.
+    on standard error says why; what is a defect of the program shows a traceback), 2 the command line is wrong and
+    nothing was begun (one line likewise), 130 interrupted by Ctrl-C.
 
     Every command has --help, --version and --verbose.
 
     Args:
         main: the command; its return value is the exit code (None: 0).
         usage_errors: exceptions that are a message to the user, not a defect of the program.
-        config_fields: fields that `--config.<field>` may name, where the command has a `--config`.
+        config_fields: fields that `--config.<field>` may name, where the command has a `--config`, which is validated.
         takes_arguments: whether what stands beside the flags is given to `main`, as a list; otherwise it is a mistake.
     """
     messages: tuple[type[BaseException], ...] = (ValueError, ImportError, OSError, *usage_errors)
 
     _define_shared_flags()
+    running = sys.modules["__main__"]
+    running.__doc__ = help_text(running.__doc__ or "", flags.get_help_width())
 
     def parse(arguments: Sequence[str]) -> Any:
         if {"--version", "-version"} & set(arguments[1:]):
@@ -50,13 +59,17 @@ def run_command(
             sys.exit(0)
         try:
             _check_config_fields(arguments, config_fields)
-            return flags.FLAGS(list(arguments))
+            rest = flags.FLAGS(list(arguments))
+            if config_fields:
+                config: Any = flags.FLAGS["config"].value
+                config.validate()
+            return rest
         except flags.Error as error:
             print(f"error: {_flag_error(error)} See --help.", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(USAGE)
         except (ValueError, KeyError, AttributeError, TypeError, OSError, ImportError, SyntaxError) as error:
             print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(USAGE)
         except SystemExit as asked:  # absl ends --help with 1
             if asked.code == 1 and any(re.fullmatch(_HELP, argument) for argument in arguments[1:]):
                 sys.exit(0)
@@ -68,14 +81,14 @@ def run_command(
             if takes_arguments:
                 return main(list(arguments[1:]))
             if len(arguments) > 1:
-                raise ValueError(f"unexpected argument {arguments[1]!r}; all options are flags, see --help.")
+                raise UsageError(f"unexpected argument {arguments[1]!r}; all options are flags, see --help.")
             return main()
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
         except messages as error:
             print(f"error: {error}", file=sys.stderr)
-            return 1
+            return USAGE if isinstance(error, UsageError) else 1
         except tf.errors.InvalidArgumentError as error:
             message = message_of_the_pipeline(error)
             if message is None:
@@ -84,6 +97,17 @@ def run_command(
             return 1
 
     app.run(guarded, flags_parser=parse)
+
+
+def check_choices(flag: str, values: Sequence[str], options: Sequence[str]) -> None:
+    """Refuses values of a list flag that are not among `options`.
+
+    Raises:
+        UsageError: the first such value.
+    """
+    for value in values:
+        if value not in options:
+            raise UsageError(f"--{flag}: {value!r} is not one of {', '.join(options)}.")
 
 
 def show_in_help(text: str | None, own_flags: flags.FlagValues) -> None:

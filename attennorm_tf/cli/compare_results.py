@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from attennorm_tf.cli.command import console_command
+from attennorm_tf.cli.command import UsageError, console_command
 from attennorm_tf.inference.compare_results import Comparison
 from attennorm_tf.inference.gan_protocol import load_result
 from attennorm_tf.training.run_directory import write_text
@@ -31,13 +31,13 @@ _NAME = flags.DEFINE_list(
 def run(paths: list[str]) -> int:
     """Compares the results in `paths`, files or folders with a `results.json`."""
     if not paths:
-        raise ValueError("name one or more results: files, or folders with a results.json.")
+        raise UsageError("name one or more results: files, or folders with a results.json.")
     output = None if _OUTPUT.value is None else Path(_OUTPUT.value)
     if output is not None and output.is_dir():
         raise ValueError(f"--output: {output} is a folder, expected a file.")
     results = [load_result(path) for path in paths]
     if _NAME.value and len(_NAME.value) != len(results):
-        raise ValueError(f"--name: expected one for each of {len(results)} results, got {len(_NAME.value)}.")
+        raise UsageError(f"--name: expected one for each of {len(results)} results, got {len(_NAME.value)}.")
     comparison = Comparison(results, _NAME.value or None)
     if _STRICT.value and comparison.notes:
         differing = next(row for row in comparison.rows if row.mark)

@@ -20,7 +20,7 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import class_ids, run_command, show_in_help
+from attennorm_tf.cli.command import UsageError, class_ids, run_command, show_in_help
 from attennorm_tf.cli.evaluation_inputs import Subject, default_cache, folder_subject, open_extractor, real_images
 from attennorm_tf.inference import GeneratedImages, load_generator
 from attennorm_tf.inference.batch_norm_modes import BN_MODES
@@ -231,25 +231,25 @@ def run() -> int:
 
 def _check_flags() -> None:
     if (_CHECKPOINT.value is None) == (_FAKE_DIR.value is None):
-        raise ValueError("--checkpoint or --fake_dir: one of them, and not both, says what to score.")
+        raise UsageError("--checkpoint or --fake_dir: one of them, and not both, says what to score.")
     if _DATA.value is not None and _REAL_DIR.value is not None:
-        raise ValueError("--data and --real_dir exclude each other; leave one out.")
+        raise UsageError("--data and --real_dir exclude each other; leave one out.")
     if _FAKE_DIR.value is not None and _DATA.value is None and _REAL_DIR.value is None:
-        raise ValueError("--fake_dir: needs --real_dir or --data, the real images.")
+        raise UsageError("--fake_dir: needs --real_dir or --data, the real images.")
     given, others = ("fake_dir", _OF_CHECKPOINTS) if _CHECKPOINT.value is None else ("checkpoint", _OF_FOLDERS)
     for name in others:
         if _FLAGS[name].present:
-            raise ValueError(f"--{name} and --{given} exclude each other; leave one out.")
+            raise UsageError(f"--{name} and --{given} exclude each other; leave one out.")
     if _REAL_DIR.value is not None:
         for name in ("data_root", "split"):
             if _FLAGS[name].present:
-                raise ValueError(f"--{name} goes with --data, not with --real_dir.")
+                raise UsageError(f"--{name} goes with --data, not with --real_dir.")
     if _FLAGS["standing_batches"].present and _BN_MODE.value != "standing":
-        raise ValueError(f"--standing_batches goes with --bn_mode=standing, got --bn_mode={_BN_MODE.value}.")
+        raise UsageError(f"--standing_batches goes with --bn_mode=standing, got --bn_mode={_BN_MODE.value}.")
     metrics = _METRICS.value or list(DEFAULT_METRICS)
     EvaluationOptions(metrics, samples_per_class=_SAMPLES_PER_CLASS.value)
     if _CLASSES.value and "intra_fid" not in metrics:
-        raise ValueError("--classes: for the metric intra_fid, which is not asked for.")
+        raise UsageError("--classes: for the metric intra_fid, which is not asked for.")
 
 
 def _output() -> Path:

@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from attennorm_tf.cli.command import console_command
+from attennorm_tf.cli.command import UsageError, console_command
 from attennorm_tf.config.inpainting import MASK_KINDS, MaskConfig
 from attennorm_tf.data.image_decoding import DEFAULT_MAX_PIXELS
 from attennorm_tf.data.masks import MaskSource, make_masks
@@ -160,7 +160,7 @@ def _inpainters() -> dict[str, LoadedInpainter]:
     """The models by their names in tables."""
     names = _NAME.value
     if names and len(names) != len(_MODEL.value):
-        raise ValueError(f"--name: expected one for each of {len(_MODEL.value)} models, got {len(names)}.")
+        raise UsageError(f"--name: expected one for each of {len(_MODEL.value)} models, got {len(names)}.")
     loaded = [load_inpainter(path, average=_AVERAGE.value) for path in _MODEL.value]
     own = [inpainter.name for inpainter in loaded]
     # Two checkpoints of one run differ by their steps.
@@ -175,7 +175,7 @@ def _inpainters() -> dict[str, LoadedInpainter]:
 def _finished(value: str) -> FinishedImages:
     name, colon, folder = value.partition(":")
     if not (name and colon and folder):
-        raise ValueError(f"--finished: expected name:folder, got {value!r}.")
+        raise UsageError(f"--finished: expected name:folder, got {value!r}.")
     return FinishedImages(name, folder, _MAX_PIXELS.value)
 
 
@@ -196,7 +196,7 @@ def _masks(resolution: int | None) -> SeededMasks | MatchedFiles:
         return MatchedFiles("mask", _MASKS.value, _MAX_PIXELS.value)
     kind = kind or "rectangle"
     if (_MASKS.value is not None) != (kind == "folder"):
-        raise ValueError(
+        raise UsageError(
             f"--masks: a folder of masks and --mask_kind={kind} "
             + ("need each other." if kind == "folder" else "exclude each other; leave one out.")
         )

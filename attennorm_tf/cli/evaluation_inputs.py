@@ -10,6 +10,7 @@ from typing import Any, Callable, NamedTuple
 import tensorflow as tf
 from tqdm import tqdm
 
+from attennorm_tf.cli.command import UsageError
 from attennorm_tf.data import (
     ImageSource,
     LabeledImages,
@@ -97,11 +98,12 @@ def real_images(
     """The real images that the flags name, or those that the checkpoint was trained on.
 
     Raises:
-        ValueError: labels are wanted, and the classes are not the checkpoint's; a folder is named twice.
+        UsageError: a folder is named twice.
+        ValueError: labels are wanted, and the classes are not the checkpoint's.
     """
     if data is not None and data not in dataset_names() and os.path.isdir(data):
         if root is not None:
-            raise ValueError(f"--data_root: the folder is --data={data} itself; leave one out.")
+            raise UsageError(f"--data_root: the folder is --data={data} itself; leave one out.")
         data, root = "image_folder", data
     names = subject.loaded.class_names if subject.loaded is not None else None
     if real_dir is not None:

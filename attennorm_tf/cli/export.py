@@ -1,7 +1,7 @@
 """attennorm-export: a checkpoint as files that run without this package.
 
     attennorm-export --checkpoint=runs/facades --output=models/inpainting
-    attennorm-export --checkpoint=runs/digits --output=models/generation --model_version=7 --weights=trained
+    attennorm-export --checkpoint=runs/digits --output=models/generation --model_version=7 --noaverage
 
     attennorm-export --checkpoint=runs/facades --output=models/inpainting --format=saved_model,keras,tflite,tflite_int8
 
@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags
 
-from attennorm_tf.cli.command import run_command, show_in_help
+from attennorm_tf.cli.command import UsageError, check_choices, run_command, show_in_help
 from attennorm_tf.config import GanConfig, InpaintingConfig
 from attennorm_tf.export import ExportError, Limits, Subject, default_limits, export
 from attennorm_tf.export.exporter import FORMATS
@@ -45,8 +45,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "folder of the versions", required
 _VERSION = flags.DEFINE_integer(
     "model_version", None, "number of the version (default: one more than the largest there)", flag_values=_FLAGS
 )
-_WEIGHTS = flags.DEFINE_enum(
-    "weights", "ema", ["ema", "trained"], "the moving average of the weights, or as trained", flag_values=_FLAGS
+_AVERAGE = flags.DEFINE_bool(
+    "average", True, "use the moving average of the weights, where there is one", flag_values=_FLAGS
 )
 _FORMAT = flags.DEFINE_list("format", ["saved_model"], f"of {','.join(FORMATS)}", flag_values=_FLAGS)
 _MAX_BATCH = flags.DEFINE_integer("max_batch", None, "most rows of a request", flag_values=_FLAGS)
@@ -69,6 +69,8 @@ _MODEL_NAME = flags.DEFINE_string(
 
 def run() -> int:
     """Exports as the flags say."""
+    check_choices("format", _FORMAT.value, FORMATS)
+    sizes = [_size(text) for text in _WARMUP.value]
     subject = _subject()
     given = {
         "max_batch": _MAX_BATCH.value,
@@ -85,7 +87,7 @@ def run() -> int:
         version=_VERSION.value,
         formats=_FORMAT.value,
         limits=limits,
-        warmup_sizes=[_size(text) for text in _WARMUP.value],
+        warmup_sizes=sizes,
         model_name=_MODEL_NAME.value,
     )
     print(f"{subject.name}, step {subject.step}, weights: {subject.weights}")
@@ -101,7 +103,7 @@ def _size(text: str) -> tuple[int, int]:
     """(height, width) of "256x192"."""
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise ValueError(f"--warmup: {text!r} is no size; expected <height>x<width>, as 256x256.")
+        raise UsageError(f"--warmup: {text!r} is no size; expected <height>x<width>, as 256x256.")
     return int(height), int(width)
 
 
@@ -125,7 +127,7 @@ def _metrics(checkpoint: Path, step: int) -> dict[str, Any]:
 
 def _subject() -> Subject:
     path = find_checkpoint(_CHECKPOINT.value)
-    average = _WEIGHTS.value == "ema"
+    average = _AVERAGE.value
     if read_manifest(path)["metadata"].get("task") == "inpainting":
         inpainter = load_inpainter(path, average=average)
         assert inpainter.config is not None  # a checkpoint has one

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
+from attennorm_tf.cli.command import UsageError
 from attennorm_tf.data.photo_files import output_format
 from attennorm_tf.inference.inpaint_files import Job, Outcome, plan_file, plan_folder
 
@@ -17,12 +18,13 @@ def planned_jobs(
     """What the flags of these names ask for; says on standard error what a person may have overlooked.
 
     Raises:
-        ValueError: neither one photograph nor folders, or they cannot be planned.
+        UsageError: neither one photograph nor folders.
+        ValueError: they cannot be planned.
     """
     if image and mask and not images and not masks:
         jobs = [plan_file(image, mask, output)]
     elif not images or not masks or image or mask:
-        raise ValueError("give either --image and --mask, or --images and --masks.")
+        raise UsageError("give either --image and --mask, or --images and --masks.")
     else:
         plan = plan_folder(images, masks, output, ending)
         jobs = plan.jobs

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from absl import flags
 
-from attennorm_tf.cli.command import class_ids, console_command, print_files
+from attennorm_tf.cli.command import check_choices, class_ids, console_command, print_files
 from attennorm_tf.inference.visualize import KINDS, statistics_json, visualize_checkpoint
 from attennorm_tf.training import CheckpointError
 from attennorm_tf.training.run_directory import write_text
@@ -76,6 +76,7 @@ _MASKS = flags.DEFINE_string("masks", None, "folder of their masks, or one mask 
 
 def run() -> int:
     """Draws as the flags say."""
+    check_choices("kind", _KIND.value, KINDS)
     output = Path(_OUTPUT.value)
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output: {output} is a file, expected a folder.")

@@ -70,8 +70,13 @@ def curves_figure(
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.6 * rows), dpi=100, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    every = [step for lines in shown.values() for points in lines.values() for step, _ in points]
+    margin = 0.03 * (max(every) - min(every)) or 1.0
     for axis, (name, lines) in zip(axes, shown.items()):
         _draw(axis, lines)
+        if all(value.is_integer() for points in lines.values() for _, value in points):
+            axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))  # counts
+        axis.set_xlim(min(every) - margin, max(every) + margin)  # the same steps below each other
         axis.set_title(name, fontsize=10)
         axis.grid(color="0.9")
         axis.set_axisbelow(True)

@@ -192,7 +192,7 @@ def test_progress_on_a_terminal(server: ServingServer, place: Path, tmp_path: Pa
     ("what", "arguments", "message"),
     [
         ("paint", (), r"expected one of inpaint, generate, status, and flags; got paint"),
-        ("status", (), r"--model is needed"),
+        ("status", (), r"--model_name is needed"),
         ("status", ("--model=m", "--seed=1"), r"--seed belongs to generate, not to status"),
         ("generate", ("--output={o}", "--classes=1", "--mask=m.png"), r"--mask belongs to inpaint, not to generate"),
         ("inpaint", ("--image=a.png", "--mask=b.png"), r"--output is needed"),

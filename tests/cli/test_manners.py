@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import importlib
 import os
@@ -17,13 +18,22 @@ import tensorflow as tf
 
 import attennorm_tf
 from attennorm_tf.cli import doctor
+from attennorm_tf.cli.help_text import help_text
 from attennorm_tf.cli.start_up import errors_unheard
 from attennorm_tf.inference import self_check as checks
 from attennorm_tf.layers import attentive_normalization
 from tests.processes import run_module
 
 ROOT = Path(__file__).parents[2]
-SHARED = {"average", "checkpoint", "seed", "images", "masks", "classes", "interpolate", "steps", "overwrite"}
+# Flags that are another kind of value in another command, and why.
+DIFFERENT = {
+    "checkpoint": "an alias of --model where several are evaluated at once",
+    "model": "several at once in attennorm-evaluate-inpainting",
+    "name": "one for each of several results",
+    "format": "several at once in attennorm-export",
+}
+# Their defaults depend on what is done with the images.
+OWN_DEFAULTS = {"batch_size", "count", "num_images", "images", "max_pixels"}
 
 
 def _commands() -> dict[str, str]:
@@ -46,25 +56,25 @@ def test_every_command_teaches_with_an_example(name: str, module: str) -> None:
 
 
 def test_a_flag_of_one_name_has_one_type_and_default() -> None:
-    modules = [importlib.import_module(module) for module in _commands().values()]
-    found: dict[str, set] = {}
-    for module in modules:
-        for name in (
-            "average",
-            "checkpoint",
-            "seed",
-            "images",
-            "masks",
-            "classes",
-            "interpolate",
-            "steps",
-            "overwrite",
-        ):
-            if name in getattr(module, "_FLAGS", {}):
-                flag = module._FLAGS[name]
-                found.setdefault(name, set()).add(type(getattr(flag, "parser", None)).__name__)
-    assert {name: kinds for name, kinds in found.items() if len(kinds) > 1 and name != "checkpoint"} == {}
-    assert found.keys() == SHARED
+    types: dict[str, set] = {}
+    defaults: dict[str, set] = {}
+    for module in _commands().values():
+        own = getattr(importlib.import_module(module), "_FLAGS", {})
+        for name in own:
+            types.setdefault(name, set()).add(own[name].flag_type())
+            defaults.setdefault(name, set()).add(repr(own[name].default))
+    assert {"average", "checkpoint", "seed", "images", "masks", "classes", "interpolate", "steps"} <= types.keys()
+    assert {name: kinds for name, kinds in types.items() if len(kinds) > 1}.keys() == DIFFERENT.keys()
+    assert {name: one for name, one in defaults.items() if len(one) > 1}.keys() <= DIFFERENT.keys() | OWN_DEFAULTS
+
+
+def test_what_means_the_same_is_called_the_same() -> None:
+    """Every way to name a trained model, to choose its weights and to name what a server has."""
+    for module in _commands().values():
+        own = set(getattr(importlib.import_module(module), "_FLAGS", {}))
+        assert not own & {"weights", "ema", "version", "workdir", "out", "output_dir", "num", "batch"}, module
+        assert "checkpoint" not in own or "average" in own, module
+        assert "model" not in own or own & {"checkpoint", "model_name"}, module
 
 
 def test_help_and_version_are_no_failures() -> None:
@@ -83,18 +93,51 @@ def test_help_and_version_are_no_failures() -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
 
+def test_help_fits_80_columns() -> None:
+    """The same words as in the docstring; and so does what absl adds, the flags."""
+    paths = [ROOT / f"{module.replace('.', '/')}.py" for module in _commands().values()]
+    for path in [*paths, *(ROOT / "train" / f"{name}.py" for name in ("gan", "inpainting", "reproduce"))]:
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False)
+        assert text is not None
+        shown = help_text(text)
+        assert [line for line in shown.splitlines() if len(line) > 80] == [], path
+        assert [word for word in shown.split() if word != "\\"] == text.split(), path
+    for module in ("attennorm_tf.cli.visualize", "train.gan"):
+        done = run_module(module, "--help")
+        assert done.returncode == 0, done.stderr
+        assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+        assert re.search(r"^    \S.* \\$", done.stdout, flags=re.MULTILINE), "examples go on in the next line"
+
+
+def test_a_command_in_help_goes_on_where_a_flag_begins() -> None:
+    text = "do: it\nall.\n\n    do --one=1 --two=2 three\n    do --x  a text\n        of two lines\n\nEnd - of it."
+    assert help_text(text, 20) == (
+        "do: it all.\n\n    do --one=1 \\\n        --two=2 three\n    do --x  a text\n            of two\n"
+        "            lines\n\nEnd - of it."
+    )
+    assert help_text(help_text(text, 80), 80) == help_text(text, 80)
+
+
 def test_mistakes_are_one_line() -> None:
-    for arguments, message in (
+    """And their exit code is 2 where the command line is wrong, 1 where it is not but cannot be done."""
+    given = ["--checkpoint=x", "--output=y"]
+    for module, arguments, code, message in (
         (
+            "sample",
             ["--chekpoint=x", "--output=y"],
+            2,
             "Unknown command line flag 'chekpoint'. Did you mean: checkpoint? See --help.",
         ),
-        (["--output=y"], "--checkpoint is needed. See --help."),
-        (["--checkpoint=x", "--output=y", "z"], "unexpected argument 'z'; all options are flags, see --help."),
-        (["--checkpoint=nowhere", "--output=y"], "nowhere does not exist"),
+        ("sample", ["--output=y"], 2, "--checkpoint is needed. See --help."),
+        ("sample", [*given, "z"], 2, "unexpected argument 'z'; all options are flags, see --help."),
+        ("sample", [*given, "--count=0"], 2, "--count=0: 0 is not a positive integer"),
+        ("visualize", [*given, "--kind=layout"], 2, "--kind: 'layout' is not one of layouts, entities, statistics"),
+        ("inpaint", ["--model=x", "--output=y", "--image=z"], 2, "either --image and --mask, or --images and --masks"),
+        ("compare_results", [], 2, "name one or more results"),
+        ("sample", ["--checkpoint=nowhere", "--output=y"], 1, "nowhere does not exist"),
     ):
-        done = run_module("attennorm_tf.cli.sample", *arguments)
-        assert (done.returncode, done.stdout) == (1, "")
+        done = run_module(f"attennorm_tf.cli.{module}", *arguments)
+        assert (done.returncode, done.stdout) == (code, ""), (done.stdout, done.stderr)
         assert done.stderr.startswith("error: ")
         assert message in done.stderr
         assert done.stderr.count("\n") == 1

@@ -201,7 +201,7 @@ def test_a_folder_of_colour_images_trains(tmp_path: Path) -> None:
 )
 def test_bad_settings_are_one_clear_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     done = train(tmp_path / "run", *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "run" / "checkpoints").exists()
 

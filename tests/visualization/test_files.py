@@ -59,6 +59,7 @@ def test_curves(tmp_path):
     assert [blue[:, left : left + 420].any() for left in (0, 420, 840)] == [True, True, False]
     figure = curves_figure(path)
     assert [axis.get_title() for axis in figure.axes] == ["accuracy", "loss", "ratio of each entity"]
+    assert [axis.get_xlim() for axis in figure.axes] == [(-0.15, 5.15)] * 3, "the same steps below each other"
     loss, ratios = (figure.axes[panel].get_lines() for panel in (1, 2))
     np.testing.assert_array_equal(loss[0].get_xydata(), [[step, 1 / (step + 1)] for step in range(5)])
     assert [line.get_label() for line in ratios] == ["0", "1"]
@@ -67,6 +68,13 @@ def test_curves(tmp_path):
     assert [axis.get_title() for axis in curves_figure(path, names=["loss"]).axes] == ["loss"]
     with pytest.raises(ValueError, match=r"holds no 'x', only accuracy, loss, ratio of each entity"):
         curves_figure(path, names=["x"])
+
+
+def test_curves_of_counts_have_whole_ticks(tmp_path):
+    path = _write(tmp_path / "metrics.jsonl", *({"step": step, "in_use": 8, "rho": 0.1} for step in range(3)))
+    counts, rho = curves_figure(path).axes
+    assert all(float(tick).is_integer() for tick in counts.get_yticks())
+    assert not all(float(tick).is_integer() for tick in rho.get_yticks())
 
 
 def test_curves_of_many_entities_keep_their_colors_and_a_gap(tmp_path):
