@@ -75,7 +75,7 @@ def curves_figure(
     for axis, (name, lines) in zip(axes, shown.items()):
         _draw(axis, lines)
         if all(value.is_integer() for points in lines.values() for _, value in points):
-            axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))  # counts
+            axis.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))  # counts
         axis.set_xlim(min(every) - margin, max(every) + margin)  # the same steps below each other
         axis.set_title(name, fontsize=10)
         axis.grid(color="0.9")
