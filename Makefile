@@ -46,7 +46,7 @@ run_pytest = $(1)/bin/python -m pytest -m $(3) --durations=10 --junitxml=.test-r
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo demo-inpainting test lint types test-current test-classic bench wheel lock clean distclean
+.PHONY: help install demo demo-inpainting test lint types test-current test-classic bench docs wheel lock clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -106,8 +106,14 @@ test-classic:  ## the same and the legacy tests on the classic stack, where a Py
 		$(call run_pytest,.venv-classic,classic,"legacy or not legacy"); \
 	else echo "No Python 3.9 to 3.11 (tried: $(CLASSIC_PYTHON_CANDIDATES)): the classic stack was not tested"; fi
 
+<<<<<<< HEAD
 bench: .venv/$(PACKAGE)  ## benchmarks/results/*: all benchmarks (hours), or BENCH="layer ..."; BENCH_FLAGS=--quick tries them
 	.venv/bin/python -m benchmarks $(BENCH_FLAGS) $(BENCH)
+=======
+docs: .venv/$(PACKAGE)  ## build the documentation into site/; a link that leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+	@echo "site/index.html is its first page"
+>>>>>>> 232802b (docs/: a site of mkdocs-material, its listings taken from the source and its examples run by the tests)
 
 wheel: .venv/$(PACKAGE)  ## build dist/*.whl and dist/*.tar.gz
 	rm -rf build
@@ -116,14 +122,14 @@ wheel: .venv/$(PACKAGE)  ## build dist/*.whl and dist/*.tar.gz
 lock:  ## resolve requirements/*.txt again, keeping versions where possible (LOCK_FLAGS=--upgrade: the newest)
 	$(call lock_command,3.9) requirements/build.in -o requirements/build.txt
 	$(call lock_command,3.10) setup.cfg requirements/current.in --extra data --extra evaluation --extra serving --extra test \
-		--extra dev -o requirements/current.txt
+		--extra dev --extra docs -o requirements/current.txt
 	$(call lock_command,3.9) setup.cfg requirements/classic.in --extra classic --extra data --extra evaluation --extra serving_classic \
 		--extra test -o requirements/classic.txt
 lock_command = $(UV) pip compile --quiet --universal --python-version $(1) --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(LOCK_FLAGS)
 
 clean:  ## remove what builds and tests leave behind (never runs/)
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .test-results
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .test-results
 	find attennorm_tf train tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2> /dev/null || true
 
 distclean: clean  ## and both environments

@@ -26,15 +26,15 @@ def load_extractor(spec: str, strategy: tf.distribute.Strategy | None = None) ->
     """Opens a feature extractor.
 
     Args:
-        spec: "<name>" or "<name>:<argument>":
+        spec: `"<name>"` or `"<name>:<argument>"`:
 
-            - "tfgan_inception": TF-GAN's Inception, the network of published FID and Inception Scores on TensorFlow;
-              "tfgan_inception:<handle or folder>": its TF Hub handle, or the folder of its SavedModel.
-            - "keras_inception_v3:<weights.h5>": Keras' InceptionV3 with a file of its ImageNet weights.
-            - "saved_model:<folder>[:<features>[,<logits>]][@<side>]": any SavedModel of images in [-1, 1], the names
+            - `"tfgan_inception"`: TF-GAN's Inception, the network of published FID and Inception Scores on TensorFlow;
+              `"tfgan_inception:<handle or folder>"`: its TF Hub handle, or the folder of its SavedModel.
+            - `"keras_inception_v3:<weights.h5>"`: Keras' InceptionV3 with a file of its ImageNet weights.
+            - `"saved_model:<folder>[:<features>[,<logits>]][@<side>]"`: any SavedModel of images in [-1, 1], the names
               of its outputs, and the side of its images where the SavedModel does not tell.
-            - "digits[:<resolution>]": a classifier trained on the embedded digits, in seconds.
-            - "classifier:<folder>": an `ImageClassifier`, as `train_image_classifier` made it.
+            - `"digits[:<resolution>]"`: a classifier trained on the embedded digits, in seconds.
+            - `"classifier:<folder>"`: an `ImageClassifier`, as `train_image_classifier` made it.
         strategy: whose every replica is to hold the weights; None: the default device.
 
     Returns:
