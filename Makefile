@@ -106,14 +106,12 @@ test-classic:  ## the same and the legacy tests on the classic stack, where a Py
 		$(call run_pytest,.venv-classic,classic,"legacy or not legacy"); \
 	else echo "No Python 3.9 to 3.11 (tried: $(CLASSIC_PYTHON_CANDIDATES)): the classic stack was not tested"; fi
 
-<<<<<<< HEAD
 bench: .venv/$(PACKAGE)  ## benchmarks/results/*: all benchmarks (hours), or BENCH="layer ..."; BENCH_FLAGS=--quick tries them
 	.venv/bin/python -m benchmarks $(BENCH_FLAGS) $(BENCH)
-=======
+
 docs: .venv/$(PACKAGE)  ## build the documentation into site/; a link that leads nowhere is an error
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 	@echo "site/index.html is its first page"
->>>>>>> 232802b (docs/: a site of mkdocs-material, its listings taken from the source and its examples run by the tests)
 
 wheel: .venv/$(PACKAGE)  ## build dist/*.whl and dist/*.tar.gz
 	rm -rf build

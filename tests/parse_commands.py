@@ -1,6 +1,6 @@
 """Parses command lines as their commands would, in one process: a fork for each module, in it a fork for each line.
 
-    python tests/parse_commands.py LINES.json
+    python -m tests.parse_commands LINES.json
 
 The file holds [module, [argument, ...]] pairs. Prints a JSON list with what is wrong with each, null where nothing is.
 """

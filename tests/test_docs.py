@@ -170,7 +170,7 @@ def test_commands_parse(tmp_path):
     assert wrong == []
     assert len(jobs) > 60
     (tmp_path / "lines.json").write_text(json.dumps(jobs), encoding="utf-8")
-    done = run_module("tests/parse_commands.py", tmp_path / "lines.json", timeout=200)
+    done = run_module("tests.parse_commands", tmp_path / "lines.json", timeout=200)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert [f"{line}: {text}" for line, text in zip(where, found) if text is not None] == []
@@ -185,7 +185,7 @@ def test_a_wrong_command_is_found(tmp_path):
         ("attennorm_tf.cli.doctor", ["now"]),
     ]
     (tmp_path / "lines.json").write_text(json.dumps(wrong), encoding="utf-8")
-    done = run_module("tests/parse_commands.py", tmp_path / "lines.json", timeout=100)
+    done = run_module("tests.parse_commands", tmp_path / "lines.json", timeout=100)
     found = json.loads(done.stdout.splitlines()[-1])
     for text, expected in zip(
         found, ("ouput", "--output", "stepps", "training.steps must be", "unexpected"), strict=True

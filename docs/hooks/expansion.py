@@ -91,15 +91,14 @@ def _source(head: str, options: dict[str, str], page: str, root: Path) -> str:
     if getattr(node, "decorator_list", []):
         first = node.decorator_list[0].lineno
     shown = [(number, lines[number - 1]) for number in range(first, last + 1)]
-    if "from" in options or "to" in options:
-        begin = _starting_with(shown, options.get("from", ""), head)
-        shown = shown[begin:]
-        if "to" in options:
-            shown = shown[: _starting_with(shown, options["to"], head) + 1]
-    elif not isinstance(node, ast.Assign) and ast.get_docstring(node) is not None:
+    if "from" not in options and not isinstance(node, ast.Assign) and ast.get_docstring(node) is not None:
         docstring = node.body[0]
         dropped = range(docstring.lineno, (docstring.end_lineno or 0) + 1)
         shown = [line for line in shown if line[0] not in dropped]
+    if "from" in options:
+        shown = shown[_starting_with(shown, options["from"], head) :]
+    if "to" in options:
+        shown = shown[: _starting_with(shown, options["to"], head) + 1]
     code = textwrap.dedent("\n".join(line for _, line in shown))
     return f'```python title="{path}, line {shown[0][0]}"\n{code}\n```\n'
 
