@@ -34,7 +34,7 @@ class DataConfig:
 
 @dataclass
 class ModelConfig:
-    """The pair of networks (specification 2)."""
+    """The pair of networks."""
 
     resolution: int = 128  # 16, 32, 64 or 128
     width: float = 1.0  # multiplier of all channel counts

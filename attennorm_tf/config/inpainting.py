@@ -1,4 +1,4 @@
-"""Every setting of an inpainting experiment: its default, its range and what it means, once (specification 3)."""
+"""Every setting of an inpainting experiment: its default, its range and what it means, once."""
 
 # No `from __future__ import annotations`: config_flags reads the types of the fields to parse the command line.
 from dataclasses import dataclass, field

@@ -27,8 +27,7 @@ NORMALIZATION = ("instance", "batch")
 def sample_positions(shape: Any, count: int, seed: Any) -> tf.Tensor:
     """Draws `count` of `positions` places per image, uniformly.
 
-    Without replacement where there are enough places, with replacement where there are fewer than `count`
-    (specification 1).
+    Without replacement where there are enough places, with replacement where there are fewer than `count`.
 
     Args:
         shape: (batch, positions), ints or int32 scalars.
@@ -73,8 +72,8 @@ class AttentiveNormalization(keras.layers.Layer):
     float16 and bfloat16 inputs are computed in float32 throughout: products of half-precision features overflow in the
     layout's logits, and an infinite logit would end as NaN in the softmax.
 
-    Deviations from the paper: `t` starts at 0.1 (the paper gives no start); `statistics="weighted"` offers the variance
-    that Figure 4 suggests; `normalization="batch"` sums over all replicas and keeps moving statistics for inference.
+    Additions to the paper: `statistics="weighted"` offers the variance that Figure 4 suggests; `normalization="batch"`
+    sums over all replicas and keeps moving statistics for inference. `t` starts at 0.1, as in section 3.2.
 
     Args:
         num_entities: n, >= 1.

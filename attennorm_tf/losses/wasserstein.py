@@ -27,7 +27,14 @@ def discriminator_wasserstein_loss(real_scores: Any, fake_scores: Any) -> tf.Ten
 
 
 def generator_wasserstein_loss(fake_scores: Any) -> tf.Tensor:
-    """`-D(composite)` per example, (B,) float32: the adversarial term of Eq. 9."""
+    """`-D(composite)` per example: the adversarial term of Eq. 9.
+
+    Args:
+        fake_scores: (B, 1) or (B,), of composites.
+
+    Returns:
+        (B,) float32.
+    """
     return -_flat(fake_scores)
 
 

@@ -169,6 +169,11 @@ class GanTask:
     """Networks, optimizers and moving average of one experiment; made inside the strategy's scope.
 
     One phase; see `attennorm_tf.training.task.Task` for what the loop asks of a task.
+
+    Args:
+        config: the experiment.
+        num_classes: K of the data.
+        channels: of the images, 1 or 3.
     """
 
     def __init__(self, config: GanConfig, num_classes: int, channels: int):

@@ -13,6 +13,10 @@ from PIL import Image
 def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Writes uint8 (H, W), (H, W, 1) or (H, W, 3) as PNG, atomically; makes the folder if there is none.
 
+    Args:
+        path: of the file.
+        array: what is written; `image_grid` makes it of images in [-1, 1].
+
     Raises:
         ValueError: not uint8, or another shape.
         OSError: the disk is full or the folder cannot be written; a file that was at `path` stays as it was.
