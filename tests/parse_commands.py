@@ -27,6 +27,7 @@ def problem(module: Any, arguments: list[str]) -> str | None:
                 flags.DEFINE_bool(name, False, "", flag_values=parsed)
     if arguments in (["--help"], ["--version"]):
         return None
+    sys.argv = [module.__name__, *arguments]  # where the config's flag looks for its fields
     try:
         rest = parsed([module.__name__, *arguments])[1:]
         if "config" in parsed and parsed["config"].value is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import textwrap
@@ -16,9 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from attennorm_tf.config import GanConfig, InpaintingConfig, field_names
+from attennorm_tf.visualization import save_png
+from tests.inference.gan_runs import write_run
+from tests.inference.inpainters import tiny_config, write_checkpoint
 from tests.processes import run_module
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +100,7 @@ def command_lines(text: str) -> Iterator[list[str]]:
 
 def simple_commands(line: str) -> Iterator[list[str]]:
     """The commands of a line that are joined by pipes and the like, each without variables set before it."""
+    line = re.sub(r"\s\[-[^]]*\]", "", line)  # [--what may be left out]
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.commenters = "#"
     lexer.whitespace_split = True
@@ -191,6 +198,47 @@ def test_a_wrong_command_is_found(tmp_path):
         found, ("ouput", "--output", "stepps", "training.steps must be", "unexpected"), strict=True
     ):
         assert expected in str(text)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    """A folder in which somebody has trained what the pages speak of, with photographs and holes."""
+    folder = tmp_path_factory.mktemp("workspace")
+    write_run(folder / "runs/digits", [str(number) for number in range(10)])
+    (folder / "runs/demo").symlink_to("digits")
+    write_checkpoint(folder / "runs/facades", tiny_config())
+    random = np.random.default_rng(0)
+    hole = np.zeros((40, 48), np.uint8)
+    hole[10:20, 15:30] = 255
+    for name in ("mask.png", "logo.png", "holes/a.png", "holes/b.png"):
+        save_png(folder / name, hole)
+    for name in ("photos/a.png", "photos/b.png"):
+        save_png(folder / name, random.integers(0, 256, (40, 48, 3), np.uint8))
+    Image.fromarray(random.integers(0, 256, (40, 48, 3), np.uint8)).save(folder / "photo.jpg")
+    return folder
+
+
+def cheap_commands() -> list[str]:
+    """The documented lines that take seconds with small networks, each once."""
+    cheap = ("attennorm-sample", "attennorm-inpaint", "attennorm-inspect")
+    lines = [shlex.join(words) for _, words in documented_commands() if words[0] in cheap or "--kind=" in str(words)]
+    return sorted(set(lines))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", cheap_commands())
+def test_commands_run(line, workspace):
+    """As they stand on the page, from start to end; what they say they write is there."""
+    name, *arguments = shlex.split(line)
+    source = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = run_module(entry_points()[name], *arguments, cwd=workspace, env={"PYTHONPATH": source})
+    assert done.returncode == 0, done.stderr
+    for output in re.findall(r"--output=(\S+)", line):
+        (workspace / output).rename(workspace / f"written-{abs(hash(line))}")
+
+
+def test_there_are_commands_to_run():
+    assert len(cheap_commands()) > 5
 
 
 def test_settings_exist():
