@@ -22,8 +22,10 @@ import pytest
 from PIL import Image
 
 from attennorm_tf.config import GanConfig, InpaintingConfig, field_names
+from attennorm_tf.models import build_gan
+from attennorm_tf.training import CheckpointStore
 from attennorm_tf.visualization import save_png
-from tests.inference.gan_runs import write_run
+from tests.inference.gan_runs import tiny_config as gan_config
 from tests.inference.inpainters import tiny_config, write_checkpoint
 from tests.processes import run_module
 
@@ -204,7 +206,12 @@ def test_a_wrong_command_is_found(tmp_path):
 def workspace(tmp_path_factory) -> Path:
     """A folder in which somebody has trained what the pages speak of, with photographs and holes."""
     folder = tmp_path_factory.mktemp("workspace")
-    write_run(folder / "runs/digits", [str(number) for number in range(10)])
+    config = gan_config()
+    config.data.name = "digits"
+    generator, discriminator = build_gan(config.model, 10, 1)
+    facts = {"config": config.to_json(), "class_names": [str(number) for number in range(10)], "channels": 1}
+    networks = {"generator": generator, "average": generator, "discriminator": discriminator}
+    CheckpointStore(folder / "runs/digits/checkpoints").save(7, networks, facts)
     (folder / "runs/demo").symlink_to("digits")
     write_checkpoint(folder / "runs/facades", tiny_config())
     random = np.random.default_rng(0)
