@@ -1,4 +1,5 @@
-"""Parses command lines as their commands would, in one process: a fork for each module, in it a fork for each line.
+"""Parses command lines as their commands would, in one process: a fork for each module, in it for each line a copy of
+the module's flags, or another fork where a config adds flags of its own.
 
     python -m tests.parse_commands LINES.json
 
@@ -7,6 +8,7 @@ The file holds [module, [argument, ...]] pairs. Prints a JSON list with what is 
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import os
@@ -20,7 +22,7 @@ from absl import flags
 def problem(module: Any, arguments: list[str]) -> str | None:
     """What the flags of an imported module say to the arguments."""
     own = getattr(module, "_FLAGS", None)
-    parsed = flags.FLAGS if own is None else own
+    parsed = flags.FLAGS if own is None else copy.deepcopy(own)
     if own is not None or module.__name__.startswith("train."):  # what run_command adds
         for name in ("verbose", "version"):
             if name not in parsed:
@@ -60,6 +62,8 @@ def forked(task: Callable[[], Any]) -> Any:
 
 def problems_of(name: str, lines: list[list[str]]) -> list[str | None]:
     module = importlib.import_module(name)
+    if hasattr(module, "_FLAGS"):
+        return [problem(module, arguments) for arguments in lines]
     return [forked(lambda arguments=arguments: problem(module, arguments)) for arguments in lines]
 
 
