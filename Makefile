@@ -15,6 +15,8 @@ TEST_FLAGS ?=
 # Names of benchmarks, all by default (python -m benchmarks --list); BENCH_FLAGS=--quick: the short form of each.
 BENCH ?=
 BENCH_FLAGS ?=
+NOTEBOOKS ?= $(sort $(wildcard notebooks/*.ipynb))
+NOTEBOOKS_FLAGS ?=
 UV ?= .venv/bin/uv
 LOCK_FLAGS ?=
 
@@ -46,7 +48,7 @@ run_pytest = $(1)/bin/python -m pytest -m $(3) --durations=10 --junitxml=.test-r
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo demo-inpainting test lint types test-current test-classic bench docs wheel lock clean distclean
+.PHONY: help install demo demo-inpainting notebooks test lint types test-current test-classic bench docs wheel lock clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -87,6 +89,9 @@ demo: .venv/$(PACKAGE)  ## train the default experiment on real digits and show 
 demo-inpainting: .venv/$(PACKAGE)  ## train an inpainting network on a few photographs and show what it fills in
 	$(call train,train.inpainting,$(INPAINTING_CONFIG),$(INPAINTING_DIR))
 
+notebooks: .venv/$(PACKAGE)  ## run notebooks/ from nothing into build/notebooks (NOTEBOOKS_FLAGS=--in_place: keep the outputs)
+	.venv/bin/python notebooks/execute.py $(NOTEBOOKS_FLAGS) $(NOTEBOOKS)
+
 test:  ## lint, types, and all tests on both stacks; goes on after a failure, and fails if anything did
 	@$(MAKE) --no-print-directory --keep-going lint types test-current test-classic
 
@@ -120,7 +125,7 @@ wheel: .venv/$(PACKAGE)  ## build dist/*.whl and dist/*.tar.gz
 lock:  ## resolve requirements/*.txt again, keeping versions where possible (LOCK_FLAGS=--upgrade: the newest)
 	$(call lock_command,3.9) requirements/build.in -o requirements/build.txt
 	$(call lock_command,3.10) setup.cfg requirements/current.in --extra data --extra evaluation --extra serving --extra test \
-		--extra dev --extra docs -o requirements/current.txt
+		--extra notebooks --extra dev --extra docs -o requirements/current.txt
 	$(call lock_command,3.9) setup.cfg requirements/classic.in --extra classic --extra data --extra evaluation --extra serving_classic \
 		--extra test -o requirements/classic.txt
 lock_command = $(UV) pip compile --quiet --universal --python-version $(1) --generate-hashes --no-emit-index-url \
