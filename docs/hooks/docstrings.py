@@ -12,6 +12,8 @@ _SECTIONS = {
     "Call arguments": "Other Parameters: Arguments of a call",
 }
 _HEAD = re.compile(rf"^({'|'.join(_SECTIONS)}):$", re.M)
+# Markdown would make a quotation of ">= 1".
+_BEGINS_A_QUOTATION = re.compile(r"^( +(?:\*{0,2}\w+: )?)>(?!>>)", re.M)
 # Keras' business, not a reader's.
 _HIDDEN = ("compute_output_shape", "compute_output_spec", "compute_mask")
 
@@ -25,7 +27,8 @@ class Sections(griffe.Extension):
             obj.public = False
         if obj.docstring is None:
             return
-        obj.docstring.value = _HEAD.sub(lambda match: f"{_SECTIONS[match[1]]}:", obj.docstring.value)
+        text = _HEAD.sub(lambda match: f"{_SECTIONS[match[1]]}:", obj.docstring.value)
+        obj.docstring.value = _BEGINS_A_QUOTATION.sub(r"\1\\>", text)
         if isinstance(obj, griffe.Class) and obj.filepath.parent.name == "config":
             fields = [member for member in obj.members.values() if isinstance(member, griffe.Attribute)]
             if fields:
