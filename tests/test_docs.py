@@ -32,7 +32,7 @@ from tests.processes import run_module
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
-FENCE = re.compile(r"^( *)```([\w]*)[^\n]*\n(.*?)^\1```$", re.M | re.S)
+FENCE = re.compile(r"^( *)(`{3,})(\w*)[^\n]*\n(.*?)^\1\2$", re.M | re.S)
 LANGUAGES = {"", "python", "sh", "json", "bibtex", "text"}
 # Programs of other people that the pages name.
 FOREIGN = {"base64", "curl", "docker", "export", "python3", "printf", "srun", "tensorboard", "TPU_NAME", "pip", "cd"}
@@ -59,7 +59,7 @@ def shown(page: str) -> str:
 def blocks(text: str) -> Iterator[tuple[str, int, str]]:
     """(language, first line, code) of every fenced block."""
     for match in FENCE.finditer(text):
-        yield match[2], text.count("\n", 0, match.start(3)) + 1, textwrap.dedent(match[3])
+        yield match[3], text.count("\n", 0, match.start(4)) + 1, textwrap.dedent(match[4])
 
 
 def with_python() -> list[str]:
@@ -303,6 +303,30 @@ def test_included_links_keep_their_meaning(tmp_path):
     )
     assert text == "see [the code](../repository/code.py) and `[not](a link)`\n[o](../other.md)\n"
     assert wanted == {"code.py"}
+
+
+def test_notebooks_are_shown_with_their_outputs(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    cells = [
+        {"cell_type": "markdown", "source": ["# One\n", "then [two](2_b.ipynb), [code](../code.py)"]},
+        {"cell_type": "code", "source": ["1 + 1"], "outputs": [{"data": {"text/plain": ["2"]}}]},
+        {"cell_type": "code", "source": ["show()"], "outputs": [{"data": {"image/png": "aW1n\n", "text/plain": "x"}}]},
+        {"cell_type": "code", "source": ["print(3)"], "outputs": [{"name": "stdout", "text": ["3\n"]}]},
+    ]
+    (tmp_path / "notebooks/1_a.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    (tmp_path / "notebooks/2_b.ipynb").write_text(json.dumps({"cells": []}), encoding="utf-8")
+    text, wanted = expand(tmp_path, "```notebook\nnotebooks/1_a.ipynb\n```\n", "notebooks/1_a.md")
+    assert text.split("\n\n") == [
+        "# One\nthen [two](2_b.md), [code](../repository/code.py)",
+        "The notebook itself: [`notebooks/1_a.ipynb`](../repository/notebooks/1_a.ipynb).",
+        "````python\n1 + 1\n````",
+        "````text\n2\n````",
+        "````python\nshow()\n````",
+        '<img alt="output" src="data:image/png;base64,aW1n">',
+        "````python\nprint(3)\n````",
+        "````text\n3\n````\n",
+    ]
+    assert wanted == {"code.py", "notebooks/1_a.ipynb"}
 
 
 @pytest.mark.parametrize(

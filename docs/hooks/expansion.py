@@ -10,8 +10,8 @@ A page holds a fence that names a file; what stands there is put in its place:
 
 A `source` without `from` and `to` is the whole function, class or constant, without its docstring. An `include` may
 name many files with a `*`: each gets a heading, and the picture of its name. `experiments` lists experiment files by
-their docstrings. An included file's links keep their meaning. A link from a page to a file outside of docs/ becomes one
-to its page (`PAGES`), or to a copy of the file.
+their docstrings, `notebook` shows a notebook with its outputs. An included file's links keep their meaning. A link from
+a page to a file outside of docs/ becomes one to its page (`PAGES`), or to a copy of the file.
 
 No MkDocs here: the tests use it where MkDocs is not installed. `site_files` is the hook.
 """
@@ -19,6 +19,7 @@ No MkDocs here: the tests use it where MkDocs is not installed. `site_files` is 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import textwrap
@@ -39,9 +40,8 @@ PAGES = {
     "docs/": "index.md",
     "benchmarks/": "benchmarks.md",
 }
-_FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<kind>source|include|experiments)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S
-)
+_KINDS = "source|include|experiments|notebook"
+_FENCE = re.compile(rf"^(?P<indent> *)```(?P<kind>{_KINDS})\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S)
 _LINK = re.compile(r"(\]\(|src=\"|href=\")([^)\s\"#]*)")
 _CODE = re.compile(r"^( *)(`{3,}).*?^\1\2$|`[^`\n]+`", re.M | re.S)
 
@@ -69,7 +69,7 @@ def expand(text: str, page: str, root: Path = ROOT) -> tuple[str, set[str]]:
         indent = match["indent"]
         lines = textwrap.dedent(match["body"]).strip().splitlines()
         options = dict(re.split(r":\s*", line, maxsplit=1) for line in lines[1:])
-        make = {"source": _source, "include": _include, "experiments": _experiments}[match["kind"]]
+        make = _MAKERS[match["kind"]]
         try:
             filled = make(lines[0], options, page, root)
         except ExpansionError as error:
@@ -140,8 +140,11 @@ def _include(head: str, options: dict[str, str], page: str, root: Path) -> str:
                 raise ExpansionError(f"{head} has no {options[key]!r}")
             text = parts[side]
     text = re.sub(r"^<!--.*?-->\n", "", text, flags=re.M | re.S)
-    if "shift" in options:
-        text = re.sub(r"^(#+) ", lambda match: "#" * int(options["shift"]) + match[0], text, flags=re.M)
+    return _moved(text, head, page).strip() + "\n"
+
+
+def _moved(text: str, head: str, page: str) -> str:
+    """Text of the file `head`, its links as they must be on the page."""
     here, there = PurePosixPath("docs", page).parent, PurePosixPath(head).parent
 
     def moved(match: re.Match) -> str:
@@ -149,7 +152,7 @@ def _include(head: str, options: dict[str, str], page: str, root: Path) -> str:
             return match[0]
         return match[1] + os.path.relpath(there / match[2], here) + ("/" if match[2].endswith("/") else "")
 
-    return _outside_code(text, lambda part: _LINK.sub(moved, part)).strip() + "\n"
+    return _outside_code(text, lambda part: _LINK.sub(moved, part))
 
 
 def _include_all(pattern: str, options: dict[str, str], page: str, root: Path) -> str:
@@ -179,12 +182,35 @@ def _experiments(pattern: str, options: dict[str, str], page: str, root: Path) -
     return "\n".join(parts)
 
 
+def _notebook(head: str, options: dict[str, str], page: str, root: Path) -> str:
+    """Texts, code and outputs of a notebook; pictures within the page."""
+    cells = json.loads(_read(head, root))["cells"]
+    parts = [f"The notebook itself: [`{head}`]({os.path.relpath(head, PurePosixPath('docs', page).parent)}).\n"]
+    for cell in cells:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(_moved(text, head, page) + "\n")
+        elif cell["cell_type"] == "code":
+            parts += [f"````python\n{text}\n````\n", *map(_output, cell["outputs"])]
+    # The title comes first.
+    return "\n".join([parts[1], parts[0], *parts[2:]])
+
+
+def _output(output: dict[str, Any]) -> str:
+    data = output.get("data", {"text/plain": output.get("text", "")})
+    if "image/png" in data:
+        encoded = "".join(data["image/png"]).replace("\n", "")
+        return f'<img alt="output" src="data:image/png;base64,{encoded}">\n'
+    text = "".join(data.get("text/plain", "")).rstrip()
+    return f"````text\n{text}\n````\n" if text else ""
+
+
 def _led_into_site(text: str, page: str, root: Path, wanted: set[str]) -> str:
     here = PurePosixPath("docs", page).parent
 
     def led(match: re.Match) -> str:
         target = match[2]
-        if not target or "://" in target or target.startswith("mailto:"):
+        if not target or "://" in target or target.startswith(("mailto:", "data:")):
             return match[0]
         path = os.path.normpath(here / target) + ("/" if target.endswith("/") else "")
         inside = path.startswith("docs/") and path not in PAGES
@@ -192,8 +218,8 @@ def _led_into_site(text: str, page: str, root: Path, wanted: set[str]) -> str:
             raise ExpansionError(f"docs/{page}: {target} leads to {path}, which is not there")
         if inside:  # MkDocs looks after these
             return match[0]
-        to = PAGES.get(path) or PAGES.get(path + "/")
-        if to is None:
+        to = _page_of(path)
+        if to in (None, page):
             if not (root / path).is_file():
                 raise ExpansionError(f"docs/{page}: {target} leads to a folder; link to a file or a page")
             wanted.add(path)
@@ -201,6 +227,15 @@ def _led_into_site(text: str, page: str, root: Path, wanted: set[str]) -> str:
         return match[1] + os.path.relpath(PurePosixPath("docs", to), here)
 
     return _LINK.sub(led, text)
+
+
+_MAKERS = {"source": _source, "include": _include, "experiments": _experiments, "notebook": _notebook}
+
+
+def _page_of(path: str) -> str | None:
+    if path.startswith("notebooks/") and path.endswith(".ipynb"):
+        return path[: -len("ipynb")] + "md"
+    return PAGES.get(path) or PAGES.get(path + "/")
 
 
 def _outside_code(text: str, change: Callable[[str], str]) -> str:

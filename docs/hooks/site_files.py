@@ -76,10 +76,12 @@ class Page(HTMLParser):
 def problem(tag: str, target: str, path: Path, pages: dict[Path, Page], site: Path) -> str | None:
     """What is wrong with a link, or None."""
     parts = urlsplit(target)
+    if parts.scheme == "data":
+        return None
     if parts.scheme or parts.netloc:
         if tag in LOADED and target != "https://squidfunk.github.io/mkdocs-material/":
             return "loaded from elsewhere; the site must work without a network"
-        if parts.scheme in ("data", "mailto") or target == "javascript:void(0)":
+        if parts.scheme == "mailto" or target == "javascript:void(0)":
             return None
         right = parts.scheme == "https" and "." in parts.netloc and " " not in target
         return None if right else "not the form of a link to elsewhere, https://host/..."
