@@ -36,7 +36,9 @@ FENCE = re.compile(r"^( *)(`{3,})(\w*)[^\n]*\n(.*?)^\1\2$", re.M | re.S)
 LANGUAGES = {"", "python", "sh", "json", "bibtex", "text"}
 # Programs of other people that the pages name.
 FOREIGN = {"base64", "curl", "docker", "export", "python3", "printf", "srun", "tensorboard", "TPU_NAME", "pip", "cd"}
-SETTING = re.compile(r"(?<!`)`(?:--config\.)?((?:data|masks|model|training|logging|evaluation)\.\w+)(?:=[^`]*)?`")
+SETTING = re.compile(
+    r"(?<!`)`(?:--config\.)?((?:data|masks|model|training|logging|evaluation)\.(?!keras\b|tflite\b)\w+)(?:=[^`]*)?`"
+)
 
 
 def load_hook(name: str) -> ModuleType:
