@@ -30,7 +30,8 @@ ALLOWED = {
     "training": LEAVES | {"models"},
     "inference": LEAVES | {"models", "training"},
     "export": LEAVES | {"models"},
-    "cli": LEAVES | {"models", "training", "inference", "export", "__init__"},
+    "demo": LEAVES | {"models", "training", "inference", "export"},
+    "cli": LEAVES | {"models", "training", "inference", "export", "demo", "__init__"},
     "train": LEAVES | {"models", "training", "inference", "export", "cli", "__init__"},
 }
 READS_FLAGS = {"cli", "train"}

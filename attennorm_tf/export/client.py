@@ -92,6 +92,15 @@ class ServingClient:
         found: list[VersionStatus] = call_with_retries(self._transport.status, self.policy, self.deadline)
         return sorted(found, reverse=True)
 
+    def signatures(self) -> dict[str, Any]:
+        """What the model can be asked: {name: {"inputs" and "outputs": {name: {"shape", "dtype"}}}}, None where free.
+
+        Raises:
+            ServingError: the server has no such model, or cannot be reached.
+        """
+        found: dict[str, Any] = call_with_retries(self._transport.signatures, self.policy, self.deadline)
+        return found
+
     def close(self) -> None:
         """Closes the connections."""
         self._transport.close()

@@ -11,6 +11,7 @@ import tensorflow as tf
 from attennorm_tf.export.serving_api import import_serving_api
 from attennorm_tf.export.serving_errors import ServingError
 from attennorm_tf.export.serving_target import ServingTarget, VersionStatus, check_host_and_port
+from attennorm_tf.export.signature_defs import shapes_of
 
 _MEBIBYTE = 2**20
 
@@ -75,6 +76,15 @@ class GrpcTransport:
             VersionStatus(version.version, state.Name(version.state), version.status.error_message)
             for version in reply.model_version_status
         ]
+
+    def signatures(self, timeout: float) -> dict[str, Any]:
+        """One attempt; see `ServingClient.signatures`."""
+        request = self._api.metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
+        self._name_model(request.model_spec)
+        reply = self._call(self._prediction.GetModelMetadata, request, timeout)
+        found = self._api.metadata.SignatureDefMap()
+        reply.metadata["signature_def"].Unpack(found)
+        return shapes_of(found.signature_def)
 
     def close(self) -> None:
         """Closes the channel."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from attennorm_tf.export.serving_errors import ServingError
 from attennorm_tf.export.serving_target import ServingTarget, VersionStatus, check_host_and_port
+from attennorm_tf.export.signature_defs import shapes_of_json
 
 _MEBIBYTE = 2**20
 _BLOCK = 2**16
@@ -78,6 +79,14 @@ class RestTransport:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise self._odd_answer(f"no status of versions in {json.dumps(answer)[:200]}") from error
+
+    def signatures(self, timeout: float) -> dict[str, Any]:
+        """One attempt; see `ServingClient.signatures`."""
+        answer = self._request("GET", f"{self._path()}/metadata", None, timeout)
+        try:
+            return shapes_of_json(answer["metadata"]["signature_def"]["signature_def"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._odd_answer(f"no signatures in {json.dumps(answer)[:200]}") from error
 
     def close(self) -> None:
         """Closes all connections."""

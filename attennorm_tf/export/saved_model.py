@@ -15,6 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from attennorm_tf.export.folded_networks import folded_network
 from attennorm_tf.export.request_checks import CONTEXTUAL_LIMITS, Limits, check_limits
+from attennorm_tf.export.signature_defs import shapes_of
 from attennorm_tf.export.signatures import generation_signatures, inpainting_signatures
 from attennorm_tf.models import ClassConditionalGenerator, ContextualAttentionInpainter
 
@@ -59,21 +60,7 @@ def write_saved_model(model: Any, folder: str | os.PathLike[str], limits: Limits
 def signature_shapes(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Signatures of a SavedModel: {name: {"inputs" and "outputs": {name: {"shape", "dtype"}}}}, None where free."""
     graph = saved_model_pb2.SavedModel.FromString((Path(folder) / "saved_model.pb").read_bytes()).meta_graphs[0]
-
-    def described(tensors: Any) -> dict[str, Any]:
-        return {
-            name: {
-                "shape": [None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim],
-                "dtype": tf.as_dtype(info.dtype).name,
-            }
-            for name, info in sorted(tensors.items())
-        }
-
-    return {
-        name: {"inputs": described(signature.inputs), "outputs": described(signature.outputs)}
-        for name, signature in sorted(graph.signature_def.items())
-        if not name.startswith("__")
-    }
+    return shapes_of(graph.signature_def)
 
 
 def check_operations(name: str, graph: Any) -> None:

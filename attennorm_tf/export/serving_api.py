@@ -11,7 +11,7 @@ def import_serving_api() -> Any:
 
     Returns:
         A namespace: grpc, and of tensorflow_serving.apis: predict, prediction_service, model_service, status,
-        prediction_log.
+        metadata, prediction_log.
 
     Raises:
         ImportError: they are not installed; the message names the extra that installs them.
@@ -19,6 +19,7 @@ def import_serving_api() -> Any:
     try:
         import grpc
         from tensorflow_serving.apis import (
+            get_model_metadata_pb2,
             get_model_status_pb2,
             model_service_pb2_grpc,
             predict_pb2,
@@ -36,5 +37,6 @@ def import_serving_api() -> Any:
         prediction_service=prediction_service_pb2_grpc,
         model_service=model_service_pb2_grpc,
         status=get_model_status_pb2,
+        metadata=get_model_metadata_pb2,
         prediction_log=prediction_log_pb2,
     )

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf import json_format
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -264,6 +265,8 @@ class _Rest(BaseHTTPRequestHandler):
         return unquote(model), int(version) if version else None, unquote(label) if label else None
 
     def _get(self, body: bytes) -> Any:
+        if self.path.endswith("/metadata"):
+            return self._metadata()
         model, version, _ = self._named("")
         return {
             "model_version_status": [
@@ -274,6 +277,19 @@ class _Rest(BaseHTTPRequestHandler):
                 }
                 for number, state, text in self.server.served.store.status(model, version)
             ]
+        }
+
+    def _metadata(self) -> Any:
+        model, version, label = self._named("/metadata")
+        number, loaded = self.server.served.store.acquire(model, version, label)
+        with _Exited(loaded):
+            signatures = {
+                name: json_format.MessageToDict(definition, preserving_proto_field_name=True)
+                for name, definition in loaded.signatures.items()
+            }
+        return {
+            "model_spec": {"name": model, "signature_name": "", "version": str(number)},
+            "metadata": {"signature_def": {"signature_def": signatures}},
         }
 
     def _post(self, body: bytes) -> Any:
