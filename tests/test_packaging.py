@@ -78,7 +78,8 @@ def test_wheel_holds_the_package_and_nothing_else(built):
         names = set(opened.namelist())
     package = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     source = {path.relative_to(ROOT).as_posix() for path in (ROOT / "attennorm_tf").rglob("*.py")}
-    assert package == source | {"attennorm_tf/py.typed"}
+    data = {f"attennorm_tf/demo/{name}" for name in ("page.css", "painter.html", "painter.js")}
+    assert package == source | data | {"attennorm_tf/py.typed"}
     assert any(name.endswith("LICENSE") for name in names - package)
 
 
@@ -87,7 +88,14 @@ def test_source_distribution_builds_the_same(built):
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         names = {name.split("/", 1)[-1] for name in opened.getnames()}
-    assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", "attennorm_tf/py.typed"} <= names
+    assert {
+        "setup.cfg",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "attennorm_tf/py.typed",
+        "attennorm_tf/demo/painter.js",
+    } <= names
 
 
 @pytest.mark.slow
