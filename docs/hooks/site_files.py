@@ -44,16 +44,14 @@ def on_post_build(config):
         for path in sorted(site.rglob("*.html"))
         if path.name != "404.html" and COPIES not in path.parts
     }
-    links = elsewhere = 0
-    for path, page in pages.items():
-        for tag, target in page.links:
-            links += 1
-            elsewhere += bool(urlsplit(target).scheme)
-            wrong = problem(tag, target, path, pages, site)
-            if wrong:
-                log.warning("%s: %s: %s", path.relative_to(site), target, wrong)
-    log.info("%d pages, %d links: every one within the site leads somewhere; of %d to elsewhere the form is right",
-             len(pages), links, elsewhere)  # fmt: skip
+    links = [(path, tag, target) for path, page in pages.items() for tag, target in page.links]
+    wrong = 0
+    for path, tag, target in links:
+        if text := problem(tag, target, path, pages, site):
+            wrong += 1
+            log.warning("%s: %s: %s", path.relative_to(site), target, text)
+    elsewhere = sum(urlsplit(target).scheme in ("http", "https") for _, _, target in links)
+    log.info("%d pages, %d links, %d of them to elsewhere; wrong: %d", len(pages), len(links), elsewhere, wrong)
 
 
 class Page(HTMLParser):
