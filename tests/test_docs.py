@@ -32,7 +32,7 @@ from tests.processes import run_module
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
-FENCE = re.compile(r"^( *)(`{3,})(\w*)[^\n]*\n(.*?)^\1\2$", re.M | re.S)
+FENCE = re.compile(r"^( *)(`{3,})(?: \{ \.)?(\w*)[^\n]*\n(.*?)^\1\2$", re.M | re.S)
 LANGUAGES = {"", "python", "sh", "json", "bibtex", "text"}
 # Programs of other people that the pages name.
 FOREIGN = {"base64", "curl", "docker", "export", "python3", "printf", "srun", "tensorboard", "TPU_NAME", "pip", "cd"}
@@ -322,11 +322,11 @@ def test_notebooks_are_shown_with_their_outputs(tmp_path):
         "# One\nthen [two](2_b.md), [code](../repository/code.py)",
         "The notebook itself: [`notebooks/1_a.ipynb`](../repository/notebooks/1_a.ipynb).",
         "````python\n1 + 1\n````",
-        "````text\n2\n````",
+        "```` { .text .output }\n2\n````",
         "````python\nshow()\n````",
         '<img alt="output" src="data:image/png;base64,aW1n">',
         "````python\nprint(3)\n````",
-        "````text\n3\n````\n",
+        "```` { .text .output }\n3\n````\n",
     ]
     assert wanted == {"code.py", "notebooks/1_a.ipynb"}
 

@@ -202,7 +202,7 @@ def _output(output: dict[str, Any]) -> str:
         encoded = "".join(data["image/png"]).replace("\n", "")
         return f'<img alt="output" src="data:image/png;base64,{encoded}">\n'
     text = "".join(data.get("text/plain", "")).rstrip()
-    return f"````text\n{text}\n````\n" if text else ""
+    return f"```` {{ .text .output }}\n{text}\n````\n" if text else ""
 
 
 def _led_into_site(text: str, page: str, root: Path, wanted: set[str]) -> str:
