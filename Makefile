@@ -124,10 +124,10 @@ wheel: .venv/$(PACKAGE)  ## build dist/*.whl and dist/*.tar.gz
 
 lock:  ## resolve requirements/*.txt again, keeping versions where possible (LOCK_FLAGS=--upgrade: the newest)
 	$(call lock_command,3.9) requirements/build.in -o requirements/build.txt
-	$(call lock_command,3.10) setup.cfg requirements/current.in --extra data --extra evaluation --extra serving --extra test \
-		--extra notebooks --extra dev --extra docs -o requirements/current.txt
-	$(call lock_command,3.9) setup.cfg requirements/classic.in --extra classic --extra data --extra evaluation --extra serving_classic \
-		--extra test -o requirements/classic.txt
+	$(call lock_command,3.10) setup.cfg requirements/current.in --extra data --extra evaluation --extra serving --extra demo \
+		--extra test --extra notebooks --extra docs --extra dev -o requirements/current.txt
+	$(call lock_command,3.9) setup.cfg requirements/classic.in --extra classic --extra data --extra evaluation \
+		--extra serving_classic --extra demo --extra test -o requirements/classic.txt
 lock_command = $(UV) pip compile --quiet --universal --python-version $(1) --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(LOCK_FLAGS)
 
