@@ -307,6 +307,12 @@ def test_included_links_keep_their_meaning(tmp_path):
     assert wanted == {"code.py"}
 
 
+def test_included_headings_go_deeper_and_what_is_optional_may_be_missing(tmp_path):
+    text, _ = expand(tmp_path, "```include\nnotes/a.md\nbefore: <!-- here -->\ndeeper: 2\n```\n")
+    assert text == "### A\n"
+    assert expansion.expand("a\n\n```include\ngone.md\noptional: yes\n```\n", "x.md", tmp_path) == ("a\n\n\n", set())
+
+
 def test_notebooks_are_shown_with_their_outputs(tmp_path):
     (tmp_path / "notebooks").mkdir()
     cells = [

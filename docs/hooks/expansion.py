@@ -39,6 +39,7 @@ PAGES = {
     "train/configs/paper/": "experiments.md",
     "docs/": "index.md",
     "benchmarks/": "benchmarks.md",
+    "benchmarks/NOTES.md": "benchmarks.md",
 }
 _KINDS = "source|include|experiments|notebook"
 _FENCE = re.compile(rf"^(?P<indent> *)```(?P<kind>{_KINDS})\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S)
@@ -132,6 +133,8 @@ def _starting_with(lines: list[tuple[int, str]], start: str, head: str) -> int:
 def _include(head: str, options: dict[str, str], page: str, root: Path) -> str:
     if "*" in head:
         return _include_all(head, options, page, root)
+    if "optional" in options and not (root / head).exists():
+        return ""
     text = _read(head, root)
     for key, side in (("after", 1), ("before", 0)):
         if key in options:
@@ -140,6 +143,8 @@ def _include(head: str, options: dict[str, str], page: str, root: Path) -> str:
                 raise ExpansionError(f"{head} has no {options[key]!r}")
             text = parts[side]
     text = re.sub(r"^<!--.*?-->\n", "", text, flags=re.M | re.S)
+    if "deeper" in options:  # headings by so many levels
+        text = _outside_code(text, lambda part: re.sub(r"^#", "#" * int(options["deeper"]) + "#", part, flags=re.M))
     return _moved(text, head, page).strip() + "\n"
 
 
