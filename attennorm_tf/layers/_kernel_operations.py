@@ -11,6 +11,13 @@ from typing import Any, Callable
 import tensorflow as tf
 from tensorflow import keras
 
+from attennorm_tf.layers.resampled_convolution import (
+    ConvolutionOfDoubled,
+    HalvedConvolution,
+    convolution_of_doubled,
+    halved_convolution,
+)
+
 
 def kernel_matrix(layer: keras.layers.Layer) -> tf.Tensor:
     """The stored kernel as (everything else, output channels), float32 (float64 if stored so)."""
@@ -64,6 +71,21 @@ def _conv2d(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) -> tf.Tens
     return _add_bias_and_activate(layer, tf.concat(outputs, axis=channel_axis))
 
 
+def _halved_conv2d(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) -> tf.Tensor:
+    return _resampled(halved_convolution, layer, inputs, sigma)
+
+
+def _conv2d_of_doubled(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) -> tf.Tensor:
+    return _resampled(convolution_of_doubled, layer, inputs, sigma)
+
+
+def _resampled(
+    operation: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor
+) -> tf.Tensor:
+    kernel = tf.cast(tf.convert_to_tensor(layer.kernel), sigma.dtype) / sigma
+    return _add_bias_and_activate(layer, operation(tf.cast(inputs, layer.compute_dtype), kernel))
+
+
 def _conv2d_transpose(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) -> tf.Tensor:
     inputs = tf.cast(inputs, layer.compute_dtype)
     dynamic = tf.shape(inputs)
@@ -115,10 +137,12 @@ def _embedding(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) -> tf.T
 
 _TF_DATA_FORMATS = {"channels_last": "NHWC", "channels_first": "NCHW"}
 
-# A Conv2DTranspose is a Conv2D to Keras 2: the more special type comes first.
+# A Conv2DTranspose is a Conv2D to Keras 2, the resampled convolutions are to both: the more special type comes first.
 _OPERATIONS: tuple[tuple[type, Callable[..., tf.Tensor]], ...] = (
     (keras.layers.Dense, _dense),
     (keras.layers.Conv2DTranspose, _conv2d_transpose),
+    (HalvedConvolution, _halved_conv2d),
+    (ConvolutionOfDoubled, _conv2d_of_doubled),
     (keras.layers.Conv2D, _conv2d),
     (keras.layers.Embedding, _embedding),
 )

@@ -9,15 +9,23 @@ from tensorflow import keras
 
 from attennorm_tf.layers.attentive_normalization import AttentiveNormalization
 from attennorm_tf.layers.conditional_batch_normalization import ConditionalBatchNormalization
+from attennorm_tf.layers.resampled_convolution import ConvolutionOfDoubled, HalvedConvolution
 from attennorm_tf.layers.spectral_normalization import SpectralNormalization
 
 
-def convolution(filters: int, size: int, spectral_normalization: bool, name: str) -> keras.layers.Layer:
+def convolution(
+    filters: int,
+    size: int,
+    spectral_normalization: bool,
+    name: str,
+    kind: type[keras.layers.Conv2D] = keras.layers.Conv2D,
+) -> keras.layers.Layer:
     """A "same" convolution with bias and Glorot initialisation, spectrally normalised where asked.
 
-    The networks update their spectral vectors once per optimisation step (`update_spectral_norms`), not per call.
+    `kind` may be one of the resampled convolutions, which pool or upsample as well. The networks update their spectral
+    vectors once per optimisation step (`update_spectral_norms`), not per call.
     """
-    layer = keras.layers.Conv2D(filters, size, padding="same", name=name)
+    layer = kind(filters, size, padding="same", name=name)
     return SpectralNormalization(layer, update_on_call=False, name=name) if spectral_normalization else layer
 
 
@@ -82,7 +90,7 @@ class UpBlock(keras.layers.Layer):
         self.synchronized = synchronized
         self.attention_options = attention_options
         self.norm1 = ConditionalBatchNormalization(num_classes, synchronized=synchronized, name="norm1")
-        self.conv1 = convolution(filters, 3, spectral_normalization, "conv1")
+        self.conv1 = convolution(filters, 3, spectral_normalization, "conv1", ConvolutionOfDoubled)
         if attention_options is None:
             self.norm2 = ConditionalBatchNormalization(num_classes, synchronized=synchronized, name="norm2")
         else:
@@ -95,7 +103,7 @@ class UpBlock(keras.layers.Layer):
         batch, height, width, _ = features
         larger = (batch, height and 2 * height, width and 2 * width)
         build_named(self.norm1, (features, labels))
-        build_named(self.conv1, (*larger, features[-1]))
+        build_named(self.conv1, features)
         hidden = (*larger, self.filters)
         build_named(self.norm2, (hidden, labels) if self.attention_options is None else hidden)
         build_named(self.conv2, hidden)
@@ -106,7 +114,7 @@ class UpBlock(keras.layers.Layer):
         features, labels = inputs
         layout = None
         hidden = tf.nn.relu(self.norm1((features, labels), training=training))
-        hidden = self.conv1(double(hidden))
+        hidden = self.conv1(hidden)
         if self.attention_options is None:
             hidden = self.norm2((hidden, labels), training=training)
         else:
@@ -167,7 +175,8 @@ class DownBlock(keras.layers.Layer):
         self.conv1 = convolution(hidden_filters, 3, spectral_normalization, "conv1")
         if attention_options is not None:
             self.attention = AttentiveNormalization(name="attention", **attention_options)
-        self.conv2 = convolution(filters, 3, spectral_normalization, "conv2")
+        kind = HalvedConvolution if downsample else keras.layers.Conv2D
+        self.conv2 = convolution(filters, 3, spectral_normalization, "conv2", kind)
         if learned_shortcut:
             self.shortcut = convolution(filters, 1, spectral_normalization, "shortcut")
 
@@ -191,7 +200,7 @@ class DownBlock(keras.layers.Layer):
         residual = inputs
         if self.downsample:
             # A 1x1 convolution commutes with average pooling, at a quarter of the cost.
-            hidden, residual = halve(hidden), halve(residual)
+            residual = halve(residual)
         if self.learned_shortcut:
             residual = self.shortcut(residual)
         return hidden + residual

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow import keras
 
-from attennorm_tf.models.blocks import build_named, double
+from attennorm_tf.layers.resampled_convolution import ConvolutionOfDoubled
+from attennorm_tf.models.blocks import build_named
 
 
 def leaky_relu(features: Any) -> tf.Tensor:
@@ -46,7 +47,8 @@ class ConvolutionStack(keras.layers.Layer):
         self.convolutions = convolutions
         # Each is an attribute of its own: Keras 3 hides lists of layers from tf.train.Checkpoint.
         for index, one in enumerate(Convolution(*values) for values in convolutions):
-            layer = keras.layers.Conv2D(
+            kind = ConvolutionOfDoubled if one.doubled else keras.layers.Conv2D
+            layer = kind(
                 one.filters, one.size, strides=one.stride, dilation_rate=one.dilation, padding="same",
                 name=f"conv{index + 1}",
             )  # fmt: skip
@@ -73,7 +75,7 @@ class ConvolutionStack(keras.layers.Layer):
         hidden = inputs
         for values, layer in zip(self.convolutions, self.layers):
             one = Convolution(*values)
-            hidden = ACTIVATIONS[one.activation](layer(double(hidden) if one.doubled else hidden))
+            hidden = ACTIVATIONS[one.activation](layer(hidden))
         return hidden
 
     def get_config(self) -> dict[str, Any]:

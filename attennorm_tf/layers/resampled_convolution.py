@@ -1,0 +1,130 @@
+"""A convolution before average pooling, or after nearest-neighbour upsampling, as one convolution of stride two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow import keras
+
+
+def taps_of_two_places(kernel: tf.Tensor) -> tf.Tensor:
+    """(k, k, a, b) -> (k + 1, k + 1, a, b): the kernel summed over its two by two positions in a field one wider."""
+    for axis in (0, 1):
+        wider = [[0, 0] for _ in range(4)]
+        wider[axis] = [0, 1]
+        kernel = tf.pad(kernel, wider) + tf.pad(kernel, [side[::-1] for side in wider])
+    return kernel
+
+
+def halved_convolution(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Average pooling by two of the "same" convolution.
+
+    A pooled place sees (k + 1)^2 places of the image through the mean of four shifted kernels: 16 products for a
+    kernel of 3x3, where four convolved places take 36.
+
+    Args:
+        images: (B, H, W, C).
+        kernel: (k, k, C, D), k odd; summed in its own type, used in that of the images.
+
+    Returns:
+        (B, H // 2, W // 2, D).
+    """
+    margin = kernel.shape[0] // 2
+    padding = [[0, 0], [margin, margin], [margin, margin], [0, 0]]
+    return tf.nn.conv2d(images, tf.cast(0.25 * taps_of_two_places(kernel), images.dtype), 2, padding)
+
+
+def convolution_of_doubled(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """The "same" convolution of the image upsampled by two, to the nearest neighbour.
+
+    Of the k^2 places under the kernel many are copies of the same one: with 3x3, a place of the result depends on 4
+    places of the image, through sums of the kernel. All four such sums together are a transposed convolution.
+
+    Args:
+        images: (B, H, W, C).
+        kernel: (k, k, C, D), k odd; summed in its own type, used in that of the images.
+
+    Returns:
+        (B, 2 H, 2 W, D).
+    """
+    dynamic = tf.shape(images)
+    batch, height, width = (dynamic[i] if size is None else size for i, size in enumerate(images.shape[:3]))
+    transposed = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])  # (k, k, D, C)
+    sizes = [batch, 2 * height, 2 * width, kernel.shape[3]]
+    kernel = tf.cast(taps_of_two_places(transposed), images.dtype)
+    return tf.nn.conv2d_transpose(images, kernel, sizes, 2, "SAME")
+
+
+class _ResampledConvolution(keras.layers.Conv2D):
+    """What the two layers have in common: "same" padding, an odd kernel, no strides of their own."""
+
+    def __init__(self, filters: int, kernel_size: Any, **kwargs: Any) -> None:
+        super().__init__(filters, kernel_size, **{"padding": "same", **kwargs})
+        height, width = self.kernel_size
+        if height != width or height % 2 == 0:
+            raise ValueError(f"kernel_size must be an odd number, the same for both axes; got {kernel_size!r}.")
+        for name, expected in (
+            ("strides", (1, 1)), ("dilation_rate", (1, 1)), ("groups", 1), ("padding", "same"),
+            ("data_format", "channels_last"),
+        ):  # fmt: skip
+            if getattr(self, name) != expected:
+                raise ValueError(
+                    f"{name} of a resampled convolution must be {expected!r}, got {getattr(self, name)!r}."
+                )
+
+
+@keras.utils.register_keras_serializable(package="attennorm_tf")
+class HalvedConvolution(_ResampledConvolution):
+    """Average pooling by two of a convolution: `halved_convolution` with bias and activation.
+
+    The activation is applied to the pooled map. Rows and columns too many for two by two are left out.
+
+    Args:
+        filters: output channels.
+        kernel_size: odd.
+        **kwargs: of `keras.layers.Conv2D`; its strides, dilation, groups and padding are 1, 1, 1 and "same".
+
+    Inputs: (B, H, W, C). Output: (B, H // 2, W // 2, filters).
+
+    Raises:
+        ValueError: such an argument of another value.
+
+    Example:
+        >>> HalvedConvolution(5, 3)(tf.ones((1, 8, 6, 2))).shape
+        TensorShape([1, 4, 3, 5])
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> tf.Tensor:
+        return halved_convolution(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        batch, height, width, _ = tuple(input_shape)
+        return batch, height and height // 2, width and width // 2, self.filters
+
+
+@keras.utils.register_keras_serializable(package="attennorm_tf")
+class ConvolutionOfDoubled(_ResampledConvolution):
+    """A convolution after nearest-neighbour upsampling by two: `convolution_of_doubled` with bias and activation.
+
+    Args:
+        filters: output channels.
+        kernel_size: odd.
+        **kwargs: of `keras.layers.Conv2D`; its strides, dilation, groups and padding are 1, 1, 1 and "same".
+
+    Inputs: (B, H, W, C). Output: (B, 2 H, 2 W, filters).
+
+    Raises:
+        ValueError: such an argument of another value.
+
+    Example:
+        >>> ConvolutionOfDoubled(5, 3)(tf.ones((1, 4, 3, 2))).shape
+        TensorShape([1, 8, 6, 5])
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> tf.Tensor:
+        return convolution_of_doubled(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        batch, height, width, _ = tuple(input_shape)
+        return batch, height and 2 * height, width and 2 * width, self.filters
