@@ -175,6 +175,12 @@ class SpectralNormalization(keras.layers.Wrapper):
         )
         return config
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> SpectralNormalization:
+        # Keras 2's Wrapper finds only layers of its own by their names.
+        config = dict(config)
+        return cls(keras.layers.deserialize(config.pop("layer"), custom_objects=custom_objects), **config)
+
 
 def update_spectral_norms(model: Any) -> None:
     """Updates the spectral vector of every `SpectralNormalization` inside a model, each once.

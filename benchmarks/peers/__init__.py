@@ -1,0 +1,1 @@
+"""What other frameworks' users would write, for comparison. Nothing here imports the package or TensorFlow."""
