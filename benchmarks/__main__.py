@@ -19,6 +19,8 @@ BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "serving": ("benchmarks.serving",),
     "gan_metrics": ("benchmarks.gan_metrics", "--count=10000"),
     "training_memory": ("benchmarks.training_memory",),
+    "training_step": ("benchmarks.training_step",),
+    "start_up": ("benchmarks.start_up",),
 }
 
 

@@ -26,15 +26,15 @@ TOLERANCE = 2e-3  # of the losses, relative: Adam turns rounding in small gradie
 def cannot_import_torch(python: str) -> str | None:
     """Why that interpreter cannot run the peer, and what to do; None where it can."""
     try:
-        done = subprocess.run([python, "-c", "import torch"], capture_output=True, text=True, check=False)
+        done = subprocess.run([python, "-c", "import numpy, torch"], capture_output=True, text=True, check=False)
         why = done.stderr.strip().splitlines()[-1] if done.returncode else ""
     except OSError as error:
         why = str(error)
     if not why:
         return None
     return (
-        f"PyTorch was not measured: {python} cannot import torch ({why}). Install the extra `peers` there, or name an "
-        "interpreter that has torch and NumPy with --torch_python=PATH"
+        f"PyTorch was not measured: {python} cannot import torch and NumPy ({why}). Install the extra `peers` there, or "
+        "name an interpreter that has both with --torch_python=PATH"
     )
 
 
@@ -57,9 +57,12 @@ class Peer:
 
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
-        answer = json.loads(line) if line else {"refused": f"it ended with exit code {self._process.wait()}"}
+        answer = json.loads(line) if line else {"refused": f"exit code {self._process.wait()}"}
         for reason in ("refused", "missing"):
             if reason in answer:
+                for stream in (self._process.stdin, self._process.stdout):
+                    stream.close()
+                self._process.wait()
                 raise RuntimeError(f"the step in PyTorch: {answer[reason]}")
         return answer
 

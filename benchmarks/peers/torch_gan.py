@@ -22,12 +22,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 try:
+    import numpy as np
     import torch
 except ImportError as missing:
-    print(json.dumps({"missing": f"{sys.executable} cannot import torch ({missing})"}), flush=True)
+    print(json.dumps({"missing": f"{sys.executable} cannot import torch and NumPy ({missing})"}), flush=True)
     sys.exit(0)
 
 from torch import nn
