@@ -33,8 +33,8 @@ def cannot_import_torch(python: str) -> str | None:
     if not why:
         return None
     return (
-        f"PyTorch was not measured: {python} cannot import torch and NumPy ({why}). Install the extra `peers` there, or "
-        "name an interpreter that has both with --torch_python=PATH"
+        f"PyTorch was not measured: {python} cannot import torch and NumPy ({why}). Install the extra `peers` there, "
+        "or name an interpreter that has both with --torch_python=PATH"
     )
 
 
