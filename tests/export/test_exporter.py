@@ -108,6 +108,7 @@ def test_the_command(tmp_path: Path) -> None:
     done = run_module("attennorm_tf.cli.export", *arguments, "--noaverage", timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[-1] == str(tmp_path / "m" / "1")
+    assert max(map(len, done.stdout.splitlines()[:-1])) <= 80
     assert "tiny, step 7, weights: as trained" in done.stdout
     assert "| class_accuracy | 0.875 |" in (tmp_path / "m/1/README.md").read_text()
     loaded = keras.models.load_model(str(tmp_path / "m/1/model.keras"))

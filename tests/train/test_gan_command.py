@@ -48,6 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     workdir = tmp_path_factory.mktemp("runs") / "digits"
     done = train(workdir, *TINY)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert [line for line in done.stdout.splitlines() if len(line) > 80 and str(workdir) not in line] == []
     return workdir, done.stdout + done.stderr
 
 

@@ -53,6 +53,7 @@ def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     workdir = tmp_path_factory.mktemp("runs") / "inpainting"
     done = train(workdir, f"--config.data.root={photographs}", *TINY)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert [line for line in done.stdout.splitlines() if len(line) > 80 and str(workdir) not in line] == []
     return workdir, done.stdout + done.stderr
 
 
