@@ -26,7 +26,7 @@ from typing import Any
 
 from absl import flags
 
-from attennorm_tf.cli.command import run_command, show_in_help
+from attennorm_tf.cli.command import console_command
 from attennorm_tf.data.image_decoding import DEFAULT_MAX_PIXELS
 from attennorm_tf.demo import open_models
 from attennorm_tf.demo.page import LOOPBACK, check_library, serving
@@ -76,10 +76,7 @@ def _stop(number: int, frame: Any) -> None:
     sys.exit(128 + number)
 
 
-def main() -> None:
-    """Entry point of the console command."""
-    show_in_help(__doc__, _FLAGS)
-    run_command(run, (CheckpointError, ServingError))
+main = console_command(__doc__, _FLAGS, run, (CheckpointError, ServingError))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import socket
@@ -65,6 +66,8 @@ def serving(
             shown = f"[{host}]" if ":" in host else host
             yield f"http://{shown}:{listener.getsockname()[1]}/"
         finally:
+            # An open page's connection is cut, which is no error now.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             server.should_exit = True
             thread.join()
 
@@ -87,7 +90,7 @@ def _application(models: Sequence[DemoModel], folder: Path, host: str, megabytes
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     if host in LOOPBACK:
         # Another site's script could otherwise reach the page by a name of its own that leads to this machine.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "["])
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "["])  # [: of [::1]
     css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return gr.mount_gradio_app(
         app, _blocks(models, folder, max_pixels), path="", max_file_size=int(megabytes * _MEBIBYTE), ssr_mode=False,

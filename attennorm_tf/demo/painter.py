@@ -44,7 +44,8 @@ def make_painter(**options: Any) -> gr.HTML:
 
 def painted_in(elem_id: str, index: int) -> str:
     """JavaScript for a listener: puts what is painted in the painter `elem_id` in the place of input `index`."""
-    state = f"document.querySelector('#{elem_id} .painter').parentElement.painter.state()"
+    # Before there is a photo, there is no painter.
+    state = f"document.querySelector('#{elem_id} .painter')?.parentElement.painter?.state() ?? null"
     return f"(...inputs) => {{ inputs[{index}] = {state}; return inputs; }}"
 
 
