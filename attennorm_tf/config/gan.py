@@ -12,6 +12,7 @@ from attennorm_tf.config.schema import (
     check_numbers,
     check_options,
     filled,
+    service_addresses,
 )
 
 
@@ -24,9 +25,13 @@ class DataConfig:
     split: str = "train"
     horizontal_flip: bool = False
     skip_corrupt: bool = False  # leave out unreadable images (counted and named) instead of stopping
+    service: str = (
+        ""  # data services that decode, "grpc://host:5050,grpc://other:5050" (docs/scaling.md); "": decoded here
+    )
 
     def validate(self) -> None:
         known = self.name in ("digits", "image_folder") or (self.name.startswith("tfds:") and len(self.name) > 5)
+        service_addresses(self.service)
         check("data.name", self.name, "'digits', 'image_folder' or 'tfds:<name>'", known)
         given = self.name != "image_folder" or bool(self.root)
         check("data.root", self.root, "a folder with one folder of images per class", given)

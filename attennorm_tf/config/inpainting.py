@@ -3,7 +3,15 @@
 # No `from __future__ import annotations`: config_flags reads the types of the fields to parse the command line.
 from dataclasses import dataclass, field
 
-from attennorm_tf.config.schema import ExperimentConfig, LoggingConfig, LoopConfig, check, check_numbers, check_options
+from attennorm_tf.config.schema import (
+    ExperimentConfig,
+    LoggingConfig,
+    LoopConfig,
+    check,
+    check_numbers,
+    check_options,
+    service_addresses,
+)
 
 MASK_KINDS = ("rectangle", "center", "free_form", "thin", "medium", "thick", "folder")
 
@@ -19,9 +27,13 @@ class InpaintingDataConfig:
     min_crop_scale: float = 1.0  # the random square crop's least side, as a share of the short side
     horizontal_flip: bool = True
     skip_corrupt: bool = False  # leave out unreadable images (counted and named) instead of stopping
+    service: str = (
+        ""  # data services that decode, "grpc://host:5050,grpc://other:5050" (docs/scaling.md); "": decoded here
+    )
 
     def validate(self) -> None:
         known = self.name in ("photographs", "image_folder") or (self.name.startswith("tfds:") and len(self.name) > 5)
+        service_addresses(self.service)
         check("data.name", self.name, "'photographs', 'image_folder' or 'tfds:<name>'", known)
         check("data.root", self.root, "a folder of images", self.name != "image_folder" or bool(self.root))
         fraction = self.validation_fraction

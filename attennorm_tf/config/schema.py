@@ -3,10 +3,12 @@
 # No `from __future__ import annotations`: config_flags reads the types of the fields to parse the command line.
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+_SERVICE = re.compile(r"grpc://(\[[0-9a-fA-F:]+\]|[^\s:/,\[\]]+):([0-9]{1,5})")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -144,6 +146,20 @@ def check_options(section_name: str, section: Any, options: dict[str, tuple[Any,
     for name, allowed in options.items():
         value = getattr(section, name)
         check(f"{section_name}.{name}", value, "one of " + ", ".join(map(repr, allowed)), value in allowed)
+
+
+def service_addresses(text: str) -> tuple[str, ...]:
+    """The addresses in a config's `data.service`.
+
+    Raises:
+        ValueError: not such a list.
+    """
+    addresses = tuple(part.strip() for part in text.split(",")) if text else ()
+    found = [_SERVICE.fullmatch(address) for address in addresses]
+    right = all(match is not None and 0 < int(match.group(2)) < 2**16 for match in found)
+    expected = "'grpc://host:port', several separated by commas, each once, or '' to decode here"
+    check("data.service", text, expected, right and len(set(addresses)) == len(addresses))
+    return addresses
 
 
 def _sections(config: type[ExperimentConfig]) -> dict[str, Any]:

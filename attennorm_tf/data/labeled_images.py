@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Callable, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from attennorm_tf.data.data_services import DataServices, Decode, decoded_elements
 from attennorm_tf.data.global_stream import StreamPlan, flip_decisions, stream_options
-from attennorm_tf.data.host_function import host_function
 
 DEFAULT_CACHE_BYTES = 256 * 2**20
 
@@ -58,7 +59,10 @@ class LabeledImages(abc.ABC):
         channels: 1 or 3.
         native: (height, width) common to all images, or None where they differ or it is not known.
         skipped: names of the images dropped by skip_corrupt.
+        request: what `load_dataset` was asked for; None where it was not.
     """
+
+    request: DatasetRequest | None = None
 
     def __init__(
         self,
@@ -83,6 +87,11 @@ class LabeledImages(abc.ABC):
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def fingerprint(self) -> str:
+        """Hash of which images these are, not of their pixels: the same wherever the same data set is opened."""
+        facts = [self.num_examples, self.channels, *self.class_names, *self._names()]
+        return hashlib.sha256("\0".join(map(str, facts)).encode("utf-8", "surrogateescape")).hexdigest()
+
     def batches(
         self,
         *,
@@ -97,6 +106,7 @@ class LabeledImages(abc.ABC):
         shuffle: bool = True,
         repeat: bool = True,
         drop_remainder: bool = True,
+        services: DataServices | None = None,
     ) -> tf.data.Dataset:
         """One input pipeline's share of the global stream of batches.
 
@@ -123,13 +133,15 @@ class LabeledImages(abc.ABC):
             repeat: endless; False: one epoch.
             drop_remainder: with repeat=False, whether the last incomplete global batch is dropped. If it is
                 kept, replicas for which nothing is left get an element of zero images.
+            services: other processes that decode; None: this one, which keeps what is small decoded.
 
         Returns:
             Elements (images, labels): float32 (b, resolution, resolution, channels) in [-1, 1] and int32
             (b,), b = batch_size / number of replicas.
 
         Raises:
-            ValueError: an argument out of range, `batch_size` not divisible, no whole batch in the data set.
+            ValueError: an argument out of range, `batch_size` not divisible, no whole batch in the data set, or
+                services for images that only this process has.
         """
         if resolution < 1:
             raise ValueError(f"resolution must be at least 1, got {resolution}.")
@@ -154,7 +166,7 @@ class LabeledImages(abc.ABC):
             images = tf.ensure_shape(images, (plan.static_batch, resolution, resolution, self.channels))
             return images, tf.ensure_shape(tf.cast(labels, tf.int32), (plan.static_batch,))
 
-        dataset = self._elements(plan, resolution).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+        dataset = self._elements(plan, resolution, services).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(stream_options())
 
     @abc.abstractmethod
@@ -172,7 +184,19 @@ class LabeledImages(abc.ABC):
         """Every example in the order of the data set, as it is stored; one at a time."""
 
     @abc.abstractmethod
-    def _elements(self, plan: StreamPlan, resolution: int) -> tf.data.Dataset:
+    def decoding_request(self, resolution: int) -> dict[str, Any]:
+        """How a data service finds the function that decodes these images, see `data_services`.
+
+        Raises:
+            ValueError: it cannot.
+        """
+
+    def _names(self) -> Iterable[str]:
+        """Of the examples in order, where they come from files."""
+        return ()
+
+    @abc.abstractmethod
+    def _elements(self, plan: StreamPlan, resolution: int, services: DataServices | None) -> tf.data.Dataset:
         """Elements (images uint8 in [0, 255] or float32 in [-1, 1], labels, positions) of one pipeline."""
 
 
@@ -185,6 +209,7 @@ class IndexedImages(LabeledImages):
         decode: (indices (b,), resolution) -> (b, resolution, resolution, channels), uint8 in [0, 255] or
             float32 in [-1, 1].
         read: the name and the stored bytes of an example.
+        names: the names of the examples in order, where they are those of files.
         bytes_per_value: 1 or 4, of what `decode` returns.
         cache_bytes: the data set is kept decoded in memory while it takes at most this much.
         **attributes: the rest of `LabeledImages`.
@@ -197,6 +222,7 @@ class IndexedImages(LabeledImages):
         labels: np.ndarray,
         decode: Callable[[np.ndarray, int], np.ndarray],
         read: Callable[[int], tuple[str, bytes]],
+        names: Callable[[], Iterable[str]] = tuple,
         bytes_per_value: int = 1,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         split: str,
@@ -217,6 +243,7 @@ class IndexedImages(LabeledImages):
         self.labels = np.asarray(labels, np.int32)
         self._decode = decode
         self._read = read
+        self._list_names = names
         self._bytes_per_value = bytes_per_value
         self._cache_bytes = cache_bytes
         self._cached: tuple[int, tf.Tensor] | None = None
@@ -233,24 +260,40 @@ class IndexedImages(LabeledImages):
         for index, label in enumerate(self.labels):
             yield StoredImage(*self._read(index), int(label))
 
-    def _elements(self, plan: StreamPlan, resolution: int) -> tf.data.Dataset:
-        images = self._all_images(resolution)
+    def decoder(self, resolution: int) -> Decode:
+        """Indices (b,) -> images, see `decode` of the constructor."""
+        return lambda indices: self._decode(indices, resolution)
+
+    def decoding_request(self, resolution: int) -> dict[str, Any]:
+        if self.request is None:
+            raise ValueError(f"data.service: {self.name} is not from load_dataset: only this process can read it.")
+        arguments = {
+            "data": load_arguments(self.request),
+            "fingerprint": self.fingerprint(),
+            "num_examples": self.num_examples,
+            "resolution": resolution,
+        }
+        return {"kind": "images by index", "arguments": arguments}
+
+    def _names(self) -> Iterable[str]:
+        return self._list_names()
+
+    def _elements(self, plan: StreamPlan, resolution: int, services: DataServices | None) -> tf.data.Dataset:
+        images = self._all_images(resolution) if services is None else None
+        dtype = tf.uint8 if self._bytes_per_value == 1 else tf.float32
+
+        def element(call: Any, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            positions = plan.positions(number)
+            indices = plan.examples(positions)
+            return call([indices], dtype) if images is None else tf.gather(images, indices), indices, positions
+
         # Captured on the host: on a machine with a GPU the constant would land there and travel every step.
         with tf.device("/CPU:0"):
             labels = tf.constant(self.labels)
-        dtype = tf.uint8 if self._bytes_per_value == 1 else tf.float32
-
-        def element(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            positions = plan.positions(number)
-            indices = plan.examples(positions)
-            if images is not None:
-                batch = tf.gather(images, indices)
-            else:
-                batch = host_function(lambda chosen: self._decode(chosen, resolution), [indices], dtype)
-            return batch, tf.gather(labels, indices), positions
-
-        # Decoding uses every core within one batch; two at a time hide the seams.
-        return plan.elements().map(element, num_parallel_calls=2)
+        elements = decoded_elements(
+            plan.elements(), element, self.decoder(resolution), services, lambda: self.decoding_request(resolution)
+        )
+        return elements.map(lambda batch, indices, positions: (batch, tf.gather(labels, indices), positions))
 
     def _all_images(self, resolution: int) -> tf.Tensor | None:
         """The whole data set at `resolution` if it fits into the budget (the last resolution is kept)."""
@@ -264,6 +307,13 @@ class IndexedImages(LabeledImages):
                 images = tf.constant(self._decode(np.arange(self.num_examples), resolution))
             self._cached = (resolution, images)
         return self._cached[1]
+
+
+def load_arguments(request: Any) -> dict[str, Any]:
+    """What `load_dataset` or `load_photographs` was called with, to open the same data set elsewhere."""
+    arguments = dataclasses.asdict(request)
+    del arguments["argument"]  # a part of the name
+    return {**arguments, "download": False}
 
 
 def to_unit_range(images: tf.Tensor) -> tf.Tensor:

@@ -84,4 +84,6 @@ def load_photographs(
         max_pixels=max_pixels,
         download=download,
     )
-    return _LOADERS[kind](request)
+    photographs = _LOADERS[kind](request)
+    photographs.request = request
+    return photographs

@@ -77,4 +77,6 @@ def load_dataset(
         max_pixels=max_pixels,
         download=download,
     )
-    return _LOADERS[kind](request)
+    dataset = _LOADERS[kind](request)
+    dataset.request = request
+    return dataset

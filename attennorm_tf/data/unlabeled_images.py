@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import hashlib
 import threading
 from collections.abc import Sequence
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from attennorm_tf.data.data_services import DataServices, Decode, decoded_elements
 from attennorm_tf.data.global_stream import StreamPlan, stream_options, stream_words
-from attennorm_tf.data.host_function import host_function
 from attennorm_tf.data.image_decoding import centre_square, map_in_threads, resized_square
-from attennorm_tf.data.labeled_images import DEFAULT_CACHE_BYTES, to_unit_range
+from attennorm_tf.data.labeled_images import DEFAULT_CACHE_BYTES, load_arguments, to_unit_range
 from attennorm_tf.data.masks import MaskSource
 
 _CROP_WORDS = 4
@@ -45,7 +46,10 @@ class Photographs(abc.ABC):
         file_names: of every photograph, relative to the root; empty where the data set has no files.
         num_examples: N, corrupt ones that were skipped not counted.
         skipped: names of the photographs dropped by skip_corrupt.
+        request: what `load_photographs` was asked for; None where it was not.
     """
+
+    request: PhotographsRequest | None = None
 
     def __init__(
         self, name: str, *, num_examples: int, file_names: Sequence[str] = (), skipped: Sequence[str] = ()
@@ -54,6 +58,11 @@ class Photographs(abc.ABC):
         self.num_examples = num_examples
         self.file_names = list(file_names)
         self.skipped = list(skipped)
+
+    def fingerprint(self) -> str:
+        """Hash of which photographs these are, not of their pixels: the same wherever the same data set is opened."""
+        facts = [str(self.num_examples), *self.file_names]
+        return hashlib.sha256("\0".join(facts).encode("utf-8", "surrogateescape")).hexdigest()
 
     def batches(
         self,
@@ -68,6 +77,7 @@ class Photographs(abc.ABC):
         replicas_per_pipeline: int = 1,
         horizontal_flip: bool = True,
         min_crop_scale: float = 1.0,
+        services: DataServices | None = None,
     ) -> tf.data.Dataset:
         """One input pipeline's share of the endless global stream, as `LabeledImages.batches` shares it out.
 
@@ -86,13 +96,15 @@ class Photographs(abc.ABC):
             horizontal_flip: mirror each image with probability 1/2.
             min_crop_scale: the side of the square that is cut out, as a share of the photograph's shorter side, is
                 uniform in [min_crop_scale, 1], and so is its place; it is then resized with antialiasing.
+            services: other processes that read and cut; None: this one.
 
         Returns:
             Elements (images, masks): float32 (b, resolution, resolution, 3) in [-1, 1] and (b, resolution, resolution,
             1) in {0, 1}, b = batch_size / number of replicas.
 
         Raises:
-            ValueError: an argument out of range, `batch_size` not divisible, or masks that do not fit.
+            ValueError: an argument out of range, `batch_size` not divisible, masks that do not fit, or services for
+                photographs that only this process has.
         """
         if resolution < 1:
             raise ValueError(f"resolution must be at least 1, got {resolution}.")
@@ -114,7 +126,7 @@ class Photographs(abc.ABC):
             holes = masks(positions, seed, (resolution, resolution))
             return tf.ensure_shape(to_unit_range(images), (*shape, 3)), tf.ensure_shape(holes, (*shape, 1))
 
-        elements = self._elements(plan, Crops(resolution, min_crop_scale, horizontal_flip, seed))
+        elements = self._elements(plan, Crops(resolution, min_crop_scale, horizontal_flip, seed), services)
         dataset = elements.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
         return dataset.with_options(stream_options())
 
@@ -123,7 +135,15 @@ class Photographs(abc.ABC):
         """The centre squares of the first `limit` photographs (default all): float32 (n, resolution, resolution, 3)."""
 
     @abc.abstractmethod
-    def _elements(self, plan: StreamPlan, crops: Crops) -> tf.data.Dataset:
+    def decoding_request(self, crops: Crops) -> dict[str, Any]:
+        """How a data service finds the function that cuts these photographs, see `data_services`.
+
+        Raises:
+            ValueError: it cannot.
+        """
+
+    @abc.abstractmethod
+    def _elements(self, plan: StreamPlan, crops: Crops, services: DataServices | None) -> tf.data.Dataset:
         """Elements (images uint8 (b, resolution, resolution, 3), positions) of one pipeline."""
 
 
@@ -142,6 +162,10 @@ class Crops:
         self.min_scale = min_scale
         self._flip = flip
         self._seed = seed
+
+    def facts(self) -> dict[str, Any]:
+        """Arguments of the constructor for `cut_all` elsewhere, to which the seed is nothing."""
+        return {"resolution": self.resolution, "min_scale": self.min_scale, "flip": self._flip, "seed": 0}
 
     def words(self, positions: tf.Tensor) -> tf.Tensor:
         """The random numbers that decide on the crops at `positions`, for `cut`."""
@@ -203,7 +227,8 @@ class IndexedPhotographs(Photographs):
         map_in_threads(read, range(count))
         return to_unit_range(tf.constant(images)).numpy()
 
-    def _elements(self, plan: StreamPlan, crops: Crops) -> tf.data.Dataset:
+    def cutter(self, crops: Crops) -> Decode:
+        """(indices (b,), words (b, 4)) -> uint8 (b, resolution, resolution, 3)."""
         kept: dict[int, Image.Image] = {}
         free = self._cache_bytes
         lock = threading.Lock()
@@ -223,13 +248,27 @@ class IndexedPhotographs(Photographs):
         def cut_all(indices: np.ndarray, words: np.ndarray) -> np.ndarray:
             return crops.cut_all(lambda row: photograph(int(indices[row])), words)
 
-        def element(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            positions = plan.positions(number)
-            inputs = [plan.examples(positions), crops.words(positions)]
-            return host_function(cut_all, inputs, tf.uint8), positions
+        return cut_all
 
-        # Cutting uses every core within one batch; two at a time hide the seams.
-        return plan.elements().map(element, num_parallel_calls=2)
+    def decoding_request(self, crops: Crops) -> dict[str, Any]:
+        if self.request is None:
+            raise ValueError(f"data.service: {self.name} is not from load_photographs: only this process can read it.")
+        arguments = {
+            "data": load_arguments(self.request),
+            "fingerprint": self.fingerprint(),
+            "num_examples": self.num_examples,
+            "crops": crops.facts(),
+        }
+        return {"kind": "photographs by index", "arguments": arguments}
+
+    def _elements(self, plan: StreamPlan, crops: Crops, services: DataServices | None) -> tf.data.Dataset:
+        def element(call: Any, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            positions = plan.positions(number)
+            return call([plan.examples(positions), crops.words(positions)], tf.uint8), positions
+
+        return decoded_elements(
+            plan.elements(), element, self.cutter(crops), services, lambda: self.decoding_request(crops)
+        )
 
 
 def _share(word: np.integer, count: int) -> int:

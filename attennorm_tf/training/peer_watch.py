@@ -1,27 +1,23 @@
-"""Notices that another worker of the job is gone, where TensorFlow would wait for it or die without a word."""
+"""Another worker of the job that is gone: which, and what it said last."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
-import sys
-import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import tensorflow as tf
 
 from attennorm_tf.training.cluster import Cluster
+from attennorm_tf.training.port_watch import PortWatch
 
-INTERVAL = 1.0  # seconds between two looks at the others
-_PATIENCE = 5.0  # seconds in which a machine must answer
-_REFUSALS = 2  # in a row: no process listens there any more
-_SILENCES = 4  # in a row: no machine answers there any more
 _ANNOUNCED = 20.0  # seconds between two lines about workers that have not come yet
 _POLL = 0.2  # seconds between two looks while waiting for all to come
 _START_LIMIT = 600.0  # seconds in which all must have come
+_LAST_WORDS = 1000  # bytes
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +26,8 @@ class WorkerLostError(RuntimeError):
     """Another worker ended or cannot be reached, so that this one cannot go on."""
 
 
-class PeerWatch:
-    """Waits until all workers have come, then looks every second whether their ports still answer.
-
-    When one is gone, it ends this process with exit code 1 and a message: the main thread waits in a compiled call by
-    then, for an answer that will not come. A process that ends closes its port at once, which is noticed within 5
-    seconds; a machine that is switched off within 30.
+class PeerWatch(PortWatch):
+    """Waits until all workers have come, then looks whether their ports still answer.
 
     Args:
         cluster: of the job.
@@ -44,9 +36,10 @@ class PeerWatch:
     current: PeerWatch | None = None
 
     def __init__(self, cluster: Cluster):
+        others = {index: address for index, address in enumerate(cluster.addresses) if index != cluster.own}
+        super().__init__(others, self._said_of)
         self._cluster = cluster
-        self._others = [index for index in range(len(cluster.addresses)) if index != cluster.own]
-        self._stopped = threading.Event()
+        self._folder: Path | None = None
 
     def wait_for_all(self) -> None:
         """Returns when every worker listens at its port, as this one does meanwhile.
@@ -57,10 +50,10 @@ class PeerWatch:
             WorkerLostError: some did not come in 10 minutes.
         """
         port = int(self._cluster.address.rpartition(":")[2])
-        missing, begun, announced = set(self._others), time.monotonic(), time.monotonic()
-        with socket.create_server(("", port), backlog=4 * len(self._others) + 4) as own:
+        missing, begun, announced = set(self._addresses), time.monotonic(), time.monotonic()
+        with socket.create_server(("", port), backlog=4 * len(self._addresses) + 4) as own:
             own.setblocking(False)
-            while missing := {index for index in missing if self._answer(index) is not None}:
+            while missing := {index for index in missing if self.answer(index) is not None}:
                 with contextlib.suppress(BlockingIOError):
                     while True:
                         own.accept()[0].close()
@@ -77,55 +70,49 @@ class PeerWatch:
                 time.sleep(_POLL)
 
     def start(self) -> None:
-        """Begins to watch."""
         PeerWatch.current = self
-        threading.Thread(target=self._watch, name="peer watch", daemon=True).start()
+        super().start()
+
+    def leave_words_in(self, folder: Path) -> None:
+        """From now on, what ends a worker is kept in a folder that all see; there must be room for it now."""
+        self._folder = folder
+        self._write("")
+
+    def leave_words(self, words: str) -> None:
+        """Tells the others what ends this worker."""
+        if self._folder is not None and not self._stopped.is_set():
+            self._write(words)
 
     def stop(self) -> None:
-        """From now on the others may end."""
-        self._stopped.set()
+        super().stop()
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                self._words_of(self._cluster.own).unlink(missing_ok=True)
 
-    def lost(self) -> str | None:
-        """What to say of the workers that are gone now, or None."""
-        gone = [index for index in self._others if self._answer(index) is not None]
-        return self._message(gone) if gone else None
+    def _write(self, words: str) -> None:
+        """Over what is there, of the same length: that needs no room on a full disk."""
+        content = words.encode()[:_LAST_WORDS].ljust(_LAST_WORDS)
+        file = self._words_of(self._cluster.own)
+        with contextlib.suppress(OSError), open(file, "r+b" if file.exists() else "wb") as opened:
+            opened.write(content)
 
-    def _watch(self) -> None:
-        failures = dict.fromkeys(self._others, 0)
-        while not self._stopped.wait(INTERVAL):
-            for index in self._others:
-                limit = self._answer(index)
-                failures[index] = failures[index] + 1 if limit else 0
-                if limit and failures[index] >= limit:
-                    self._end(self._message([other for other in self._others if self._answer(other) is not None]))
-
-    def _answer(self, index: int) -> int | None:
-        """None: it listens; else after how many such answers in a row it counts as gone."""
-        host, _, port = self._cluster.addresses[index].rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
-        except (TimeoutError, socket.gaierror):
-            return _SILENCES
-        except OSError:
-            return _REFUSALS
-        return None
+    def _words_of(self, index: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f".worker-{index}"
 
     def _named(self, indices: list[int]) -> str:
         return ", ".join(f"worker {index} at {self._cluster.addresses[index]}" for index in indices)
 
-    def _message(self, gone: list[int]) -> str:
+    def _said_of(self, gone: list[int]) -> str:
+        words = ""
+        for index in gone if self._folder is not None else []:
+            with contextlib.suppress(OSError):
+                said = self._words_of(index).read_text(encoding="utf-8", errors="replace").strip()
+                words += f" Worker {index} said: {said.rstrip('.')}." if said else ""
         return (
-            f"{self._named(gone)} ended or cannot be reached, so this worker ({self._cluster.own}) ends too. Start "
-            "all workers again by the same commands: they go on from the last checkpoint"
+            f"{self._named(gone)} ended or cannot be reached, so this worker ({self._cluster.own}) ends too.{words} "
+            "Start all workers again by the same commands: they go on from the last checkpoint"
         )
-
-    def _end(self, message: str) -> None:
-        if self._stopped.is_set():
-            return
-        sys.stdout.flush()
-        sys.stderr.write(f"error: {message}.\n")
-        sys.stderr.flush()
-        os._exit(1)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ _MAY_CHANGE = (
     "training.non_finite:",
     "training.max_rollbacks:",
     "training.phase_two_step:",
+    "data.service:",
     "logging.",
     "evaluation.",
 )

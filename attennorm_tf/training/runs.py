@@ -15,12 +15,15 @@ from tensorflow import keras
 
 from attennorm_tf.config import GanConfig, InpaintingConfig
 from attennorm_tf.data import LabeledImages, load_dataset
+from attennorm_tf.data.data_services import DataServices, broken_streams_explained
 from attennorm_tf.data.masks import make_masks
 from attennorm_tf.data.photographs import load_photographs
+from attennorm_tf.data.unlabeled_images import Crops
 from attennorm_tf.training.cluster import names_a_cluster
 from attennorm_tf.training.gan import GanTask
 from attennorm_tf.training.inpainting import InpaintingTask, validation_batch
 from attennorm_tf.training.loop import Outcome, run_training
+from attennorm_tf.training.port_watch import PortWatch
 from attennorm_tf.training.profiling import StepRange
 from attennorm_tf.training.rollbacks import data_seed
 from attennorm_tf.training.run_directory import RunDirectory, describe_environment
@@ -49,6 +52,7 @@ class _Run(abc.ABC):
         check_global_batch(training.batch_size, self._strategy, training.accumulation_steps)
         self.workers = Workers(self._strategy)
         self._signals = StopSignals()
+        self._services = DataServices.of(config.data.service)
         if self.workers.count > 1:  # the others wait for this worker: it must not leave without them
             self._signals.__enter__()
         with self.workers.named_when_lost():
@@ -64,12 +68,14 @@ class _Run(abc.ABC):
     def train(self, profile: StepRange | None = None) -> Outcome:
         """See `run_training`; afterwards the workers may end one by one."""
         config = self._config
-        with self.workers.named_when_lost():
+        watch = self._watch_services()
+        with self.workers.named_when_lost(), broken_streams_explained():
             outcome = run_training(
                 self._task, self._run, self._strategy, config.training, config.logging, self._batches(),
                 self._metadata(), profile, self._signals,
             )  # fmt: skip
             self.workers.leave()
+        watch.stop()
         return outcome
 
     @abc.abstractmethod
@@ -91,6 +97,21 @@ class _Run(abc.ABC):
 
     @abc.abstractmethod
     def _metadata(self) -> dict[str, Any]: ...
+
+    def _watch_services(self) -> PortWatch:
+        """Of the data services, for whose answers TensorFlow waits for ever."""
+        addresses = () if self._services is None else self._services.addresses
+
+        def message(gone: list[int]) -> str:
+            return (
+                f"data.service {', '.join(addresses[index] for index in gone)} ended or cannot be reached. Start it "
+                "again, then this command, which goes on from the last checkpoint"
+            )
+
+        watch = PortWatch({n: address.partition("://")[2] for n, address in enumerate(addresses)}, message)
+        if addresses:
+            watch.start()
+        return watch
 
     def _claim(self, workdir: str | os.PathLike[str]) -> None:
         self._run = RunDirectory(workdir, self._config.logging.tensorboard, writes=self.workers.is_chief)
@@ -132,6 +153,8 @@ class GanRun(_Run):
     def _load_data(self) -> None:
         data = self.config.data
         self.dataset = load_dataset(data.name, root=data.root or None, split=data.split, skip_corrupt=data.skip_corrupt)
+        if self._services is not None:
+            self._services.check(self.dataset.decoding_request(self.config.model.resolution))
 
     def _data_facts(self) -> dict[str, Any]:
         return {"images": self.dataset.num_examples, "classes": list(self.dataset.class_names)}
@@ -151,7 +174,7 @@ class GanRun(_Run):
             start_step=first, num_input_pipelines=context.num_input_pipelines,
             input_pipeline_id=context.input_pipeline_id,
             replicas_per_pipeline=context.num_replicas_in_sync // context.num_input_pipelines,
-            horizontal_flip=config.data.horizontal_flip,
+            horizontal_flip=config.data.horizontal_flip, services=self._services,
         )  # fmt: skip
 
     def _metadata(self) -> dict[str, Any]:
@@ -189,6 +212,9 @@ class InpaintingRun(_Run):
             for part in ("train", "validation")
         )  # fmt: skip
         self._masks = make_masks(**dataclasses.asdict(self.config.masks))
+        if self._services is not None:
+            crops = Crops(self.config.model.resolution, data.min_crop_scale, data.horizontal_flip, 0)
+            self._services.check(self.photographs.decoding_request(crops))
 
     def _data_facts(self) -> dict[str, Any]:
         return {"photographs": self.photographs.num_examples, "held out": self.held_out.num_examples}
@@ -209,6 +235,7 @@ class InpaintingRun(_Run):
             input_pipeline_id=context.input_pipeline_id,
             replicas_per_pipeline=context.num_replicas_in_sync // context.num_input_pipelines,
             horizontal_flip=config.data.horizontal_flip, min_crop_scale=config.data.min_crop_scale,
+            services=self._services,
         )  # fmt: skip
 
     def _metadata(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow as tf
 
-from attennorm_tf.training.peer_watch import PeerWatch, naming_lost_workers
+from attennorm_tf.training.peer_watch import PeerWatch, WorkerLostError, naming_lost_workers
 from attennorm_tf.training.strategy import num_workers, worker_index
 
 _VISIBLE_WITHIN = 20.0  # seconds that a file system may take to show another machine's file
@@ -133,10 +133,12 @@ class Workers:
         finally:
             if self.is_chief:
                 token.unlink(missing_ok=True)
+        if PeerWatch.current is not None:
+            PeerWatch.current.leave_words_in(folder)
 
     @contextmanager
     def named_when_lost(self) -> Iterator[None]:
-        """While it lasts, an error of TensorFlow because a worker is gone says which.
+        """While it lasts, an error of TensorFlow because a worker is gone says which; others are told of any error.
 
         Raises:
             WorkerLostError: another worker ended or cannot be reached.
@@ -144,8 +146,15 @@ class Workers:
         if self.count == 1:
             yield
             return
-        with naming_lost_workers():
-            yield
+        try:
+            with naming_lost_workers():
+                yield
+        except WorkerLostError:
+            raise
+        except Exception as error:
+            if PeerWatch.current is not None:
+                PeerWatch.current.leave_words(str(error).strip() or type(error).__name__)
+            raise
 
     def leave(self) -> None:
         """The end of what the workers do together: from here on each may end when it likes."""

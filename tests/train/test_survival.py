@@ -5,78 +5,23 @@ In deterministic mode the state at the end is the same, bit for bit, however oft
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from attennorm_tf.training import CheckpointStore
 from tests.processes import Process, run_module, start_module
+from tests.train.kill_run import gan_flags, kill, losses, state, wait_for
 
 STEPS = 60
 KILLS = 20
-# The smallest network that has everything: spectral normalization, a moving average, checkpoints of every step.
-TINY = (
-    "--config=train/configs/digits_attennorm.py:sngan_star",
-    "--config.model.width=0.03125",
-    "--config.model.latent_dim=4",
-    "--config.model.embedding_dim=4",
-    "--config.model.hidden_width=thin",
-    f"--config.training.steps={STEPS}",
-    "--config.training.batch_size=4",
-    "--config.training.steps_per_call=1",
-    "--config.training.deterministic",
-    "--config.logging.log_every_steps=1",
-    "--config.logging.checkpoint_every_steps=1",
-    "--config.logging.image_every_steps=0",
-    "--config.logging.tensorboard=false",
-    "--config.evaluation.classifier=",
-)
+TINY = gan_flags("sngan_star", STEPS)
 
 
-def state(workdir: Path) -> tuple[str, list[str]]:
-    """A hash of all that the last checkpoint holds, and the names of it."""
-    store = CheckpointStore(workdir / "checkpoints")
-    assert store.latest() == store.path(STEPS)
-    reader = tf.train.load_checkpoint(str(store.path(STEPS) / "state"))
-    names = sorted(name for name in reader.get_variable_to_shape_map() if not name.startswith("_"))
-    digest = hashlib.sha256()
-    for name in names:
-        value = np.asarray(reader.get_tensor(name))
-        digest.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
-    return digest.hexdigest(), names
-
-
-def losses(workdir: Path) -> list[dict[str, float]]:
-    """The log without the one value that is of the clock."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
-
-
-def start(workdir: Path) -> Process:
-    return start_module("train.gan", *TINY, f"--workdir={workdir}", env={"TF_CPP_MIN_LOG_LEVEL": "3"})
-
-
-def wait_for(process: Process, reached: Callable[[], bool]) -> bool:
-    """Whether it was reached; False where the process ended before."""
-    deadline = time.monotonic() + 200
-    while not reached():
-        if process.poll() is not None:
-            return False
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    return True
-
-
-def newest(folder: Path) -> int:
-    """The newest checkpoint's step; 0: none."""
-    return max(CheckpointStore(folder).steps(), default=0)
+def start(workdir: Path, *more: str) -> Process:
+    return start_module("train.gan", *TINY, *more, f"--workdir={workdir}", env={"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 @pytest.fixture(scope="module")
@@ -96,45 +41,52 @@ def test_killed_twenty_times_the_end_is_the_same(whole: tuple[Path, float], tmp_
     """Eight times while it starts, seven while it writes a checkpoint, five between; the seed fixes the moments."""
     random = np.random.default_rng(20)
     moments = random.permutation(["start"] * 8 + ["write"] * 7 + ["step"] * 5)
-    torn = reached = 0
-    folder = tmp_path / "checkpoints"
-    for moment in moments:
-        before = newest(folder)
-        with start(tmp_path) as process:
-            if moment == "start":
-                seconds = random.uniform(0, whole[1])
-            elif moment == "write":
-                # Leftovers of the last kill go when the run begins; the next is its own.
-                assert wait_for(process, lambda: not list(folder.glob(".partial-*")))
-                assert wait_for(process, lambda: bool(list(folder.glob(".partial-*")))), process.stderr[-3000:]
-                seconds = random.uniform(0, 0.01)
-            else:
-                assert wait_for(process, lambda: newest(folder) > before), process.stderr[-3000:]  # noqa: B023
-                seconds = random.uniform(0, 0.2)
-            # The machine may be faster than before: some steps are left for the other kills.
-            until = time.monotonic() + seconds
-            assert wait_for(process, lambda: time.monotonic() > until or newest(folder) > before + 1)  # noqa: B023
-            process.kill()
-            assert process.wait(60) == -9, process.stderr[-3000:]
-        torn += bool(list(folder.glob(".partial-*")))
-        reached += newest(folder) > before
+    done = kill(lambda: start(tmp_path), tmp_path, moments.tolist(), whole[1], random)
     assert len(moments) == KILLS
-    assert torn >= 3
-    assert reached >= 5
-    done = run_module("train.gan", *TINY, f"--workdir={tmp_path}")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "resumed from" in done.stderr
-    assert state(tmp_path)[0] == state(whole[0])[0]
+    assert done.torn >= 3
+    assert done.reached >= 5
+    last = run_module("train.gan", *TINY, f"--workdir={tmp_path}")
+    assert last.returncode == 0, last.stderr[-3000:]
+    assert "resumed from" in last.stderr
+    assert state(tmp_path, STEPS)[0] == state(whole[0], STEPS)[0]
     assert losses(tmp_path) == losses(whole[0])
-    assert not list(folder.glob(".partial-*"))
+    assert not list((tmp_path / "checkpoints").glob(".partial-*"))
 
 
 @pytest.mark.slow
 def test_what_is_compared_is_everything(whole: tuple[Path, float]) -> None:
-    names = "\n".join(state(whole[0])[1])
+    names = "\n".join(state(whole[0], STEPS)[1])
     for part in ("generator/", "discriminator/", "average/", "generator_optimizer", "discriminator_optimizer", "step/",
                  "rollbacks/", "Su/"):  # fmt: skip
         assert part in names, part
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "more"),
+    [
+        ("attennorm", ("--config.training.precision=mixed_float16", "--config.training.jit_compile")),
+        ("sagan", ()),
+    ],
+)
+def test_resumed_with_attention_half_precision_and_xla_the_end_is_the_same(
+    preset: str, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    def run(folder: str, steps: int) -> Process:
+        return start_module("train.gan", *gan_flags(preset, steps), *more, f"--workdir={tmp_path / folder}")
+
+    whole, part = run("whole", 3), run("parts", 1)
+    assert part.wait(200) == 0, part.stderr[-3000:]
+    rest = run("parts", 3)
+    for process in (whole, rest):
+        assert process.wait(200) == 0, process.stderr[-3000:]
+    assert "resumed from" in rest.stderr
+    (expected, names), (found, _) = state(tmp_path / "whole", 3), state(tmp_path / "parts", 3)
+    assert found == expected
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert any("loss_scale" in name for name in names) == bool(more)
+    if more:
+        assert losses(tmp_path / "whole")[0]["loss_scale"] == 2.0**15
 
 
 # A limit on the size of any file, in place of a full disk: a write beyond it fails half way.
@@ -159,4 +111,4 @@ def test_a_full_disk_is_said_and_the_last_good_checkpoint_kept(whole: tuple[Path
     assert f"the last good one is {kept}." in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "checkpoints").glob(".partial-*"))
-    assert state(tmp_path) == state(whole[0])
+    assert state(tmp_path, STEPS) == state(whole[0], STEPS)

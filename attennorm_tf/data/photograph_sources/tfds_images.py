@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from attennorm_tf.data.data_services import DataServices, decoded_elements
+from attennorm_tf.data.encoded_images import crop_encoded
 from attennorm_tf.data.global_stream import StreamPlan
-from attennorm_tf.data.host_function import host_function
 from attennorm_tf.data.image_decoding import centre_square, map_in_threads, read_image
 from attennorm_tf.data.labeled_images import DEFAULT_CACHE_BYTES, to_unit_range
 from attennorm_tf.data.record_stream import stream_records
@@ -106,15 +109,18 @@ class StreamedPhotographs(Photographs):
     def _read(self, encoded: bytes, number: bytes) -> Image.Image:
         return read_image(encoded, max_pixels=self._max_pixels, name=f"{self.name} {number.decode()}")
 
-    def _elements(self, plan: StreamPlan, crops: Crops) -> tf.data.Dataset:
-        def cut_all(encoded: np.ndarray, numbers: np.ndarray, words: np.ndarray) -> np.ndarray:
-            return crops.cut_all(lambda row: crops.reduce(self._read(encoded[row], numbers[row])), words)
+    def decoding_request(self, crops: Crops) -> dict[str, Any]:
+        arguments = {"crops": crops.facts(), "name": self.name, "max_pixels": self._max_pixels}
+        return {"kind": "encoded photographs", "arguments": arguments}
 
-        def cut(positions: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
-            inputs = [*rows, crops.words(positions)]
-            return host_function(cut_all, inputs, tf.uint8), positions
+    def _elements(self, plan: StreamPlan, crops: Crops, services: DataServices | None) -> tf.data.Dataset:
+        def element(call: Any, positions: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+            return call([*rows, crops.words(positions)], tf.uint8), positions
 
-        return stream_records(self._records, plan, self._block_size).map(cut, num_parallel_calls=2)
+        return decoded_elements(
+            stream_records(self._records, plan, self._block_size), element,
+            crop_encoded(crops, self.name, self._max_pixels), services, lambda: self.decoding_request(crops),
+        )  # fmt: skip
 
 
 def _image_key(name: str, info: object) -> str:

@@ -56,6 +56,7 @@ def load(request: DatasetRequest) -> LabeledImages:
         labels=np.array(labels, np.int32),
         decode=decode,
         read=read,
+        names=lambda: (os.path.relpath(path, root) for path in paths),
         split=request.split,
         class_names=class_names,
         channels=channels,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from attennorm_tf.data.data_services import DataServices, decoded_elements
+from attennorm_tf.data.encoded_images import decode_encoded
 from attennorm_tf.data.global_stream import StreamPlan
-from attennorm_tf.data.host_function import host_function
 from attennorm_tf.data.image_decoding import decode_image, map_in_threads
 from attennorm_tf.data.labeled_images import (
     DEFAULT_CACHE_BYTES,
@@ -90,10 +91,10 @@ class StreamedImages(LabeledImages):
         count = self.num_examples if limit is None else min(limit, self.num_examples)
         images = np.empty((count, resolution, resolution, self.channels), np.float32)
         labels = np.empty((count,), np.int32)
-        rows = self._records.take(count).batch(64).map(self._decoded(resolution), num_parallel_calls=2)
-        for start, (pixels, classes) in zip(range(0, count, 64), rows):
-            images[start : start + 64] = to_unit_range(pixels).numpy()
-            labels[start : start + 64] = classes.numpy()
+        decode = decode_encoded(**self._decoding(resolution))
+        for start, (encoded, classes, names) in zip(range(0, count, 64), self._records.take(count).batch(64)):
+            images[start : start + 64] = to_unit_range(tf.constant(decode(encoded.numpy(), names.numpy()))).numpy()
+            labels[start : start + 64] = self._checked(classes).numpy()
         return images, labels
 
     def stored(self) -> Iterator[StoredImage]:
@@ -101,36 +102,28 @@ class StreamedImages(LabeledImages):
             for content, label, number in zip(*rows):
                 yield StoredImage(number.decode(), content, int(label))
 
-    def _elements(self, plan: StreamPlan, resolution: int) -> tf.data.Dataset:
-        decode = self._decoded(resolution)
+    def decoding_request(self, resolution: int) -> dict[str, Any]:
+        return {"kind": "encoded images", "arguments": self._decoding(resolution)}
 
-        def finish(positions: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-            return (*decode(*rows), positions)
+    def _decoding(self, resolution: int) -> dict[str, Any]:
+        return {
+            "name": self.name, "resolution": resolution, "channels": self.channels, "max_pixels": self._max_pixels,
+        }  # fmt: skip
 
-        elements = stream_records(self._records, plan, self._block_size)
-        return elements.map(finish, num_parallel_calls=2)
+    def _elements(self, plan: StreamPlan, resolution: int, services: DataServices | None) -> tf.data.Dataset:
+        def element(call: Any, positions: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+            encoded, labels, names = rows
+            return call([encoded, names], tf.uint8), self._checked(labels), positions
 
-    def _decoded(self, resolution: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-        def decode_all(encoded: np.ndarray, names: np.ndarray) -> np.ndarray:
-            def one(row: tuple[bytes, bytes]) -> np.ndarray:
-                return decode_image(
-                    row[0],
-                    resolution=resolution,
-                    channels=self.channels,
-                    max_pixels=self._max_pixels,
-                    name=f"{self.name} {row[1].decode()}",
-                )
+        return decoded_elements(
+            stream_records(self._records, plan, self._block_size), element,
+            decode_encoded(**self._decoding(resolution)), services, lambda: self.decoding_request(resolution),
+        )  # fmt: skip
 
-            images = map_in_threads(one, list(zip(encoded, names)))
-            return np.stack(images) if images else np.zeros((0, resolution, resolution, self.channels), np.uint8)
-
-        def decode(encoded: tf.Tensor, labels: tf.Tensor, names: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            images = host_function(decode_all, [encoded, names], tf.uint8)
-            check = tf.debugging.assert_non_negative(labels, f"split of {self.name!r} without labels")
-            with tf.control_dependencies([check] if check is not None else []):
-                return images, tf.identity(labels)
-
-        return decode
+    def _checked(self, labels: tf.Tensor) -> tf.Tensor:
+        check = tf.debugging.assert_non_negative(labels, f"split of {self.name!r} without labels")
+        with tf.control_dependencies([check] if check is not None else []):
+            return tf.identity(labels)
 
 
 def _classification_keys(name: str, info: Any) -> tuple[str, str]:
