@@ -93,8 +93,10 @@ class DataServices:
             [result] = tf.raw_ops.PyFuncStateless(input=[content, *inputs], token=FUNCTION, Tout=[dtype])
             return result
 
-        def numbered(number: tf.Tensor, *columns: Any) -> Any:
-            return number, element(call, *columns)
+        several = isinstance(source.element_spec, tuple)
+
+        def numbered(number: tf.Tensor, row: Any) -> Any:
+            return number, element(call, *(row if several else (row,)))
 
         count = len(self.addresses)
         parts = []

@@ -14,20 +14,22 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from attennorm_tf.config import gan_preset_config
 from attennorm_tf.data import data_services, load_dataset, load_photographs, make_masks
 from attennorm_tf.data.data_server import DataServer
-from attennorm_tf.data.data_services import DataServiceError, DataServices
+from attennorm_tf.data.data_services import DataServiceError, DataServices, broken_streams_explained
 from attennorm_tf.data.labeled_images import IndexedImages
 from attennorm_tf.data.photograph_sources import tfds_images as photograph_records
 from attennorm_tf.data.sources import tfds_images as records
 from attennorm_tf.data.unlabeled_images import Crops
+from attennorm_tf.training.runs import GanRun
 from tests.cluster_jobs import free_addresses, wait_for
 from tests.processes import Process, start_module
 
 
-def start_service() -> tuple[Process, str]:
+def start_service(address: str = "") -> tuple[Process, str]:
     """A service and its address; the port after the one chosen is hoped to be free too."""
-    [address] = free_addresses(1)
+    address = address or free_addresses(1)[0]
     process = start_module("train.data_service", "--port", address.rpartition(":")[2], "--host=127.0.0.1")
     return process, f"grpc://{address}"
 
@@ -111,6 +113,37 @@ def test_photographs_are_cut_by_services(services: DataServices, folder: Path) -
     masks = make_masks("rectangle", height=8, width=8, shrink=2)
     share = {"resolution": 8, "batch_size": 3, "seed": 1, "masks": masks, "min_crop_scale": 0.5, "start_step": 2}
     assert_same(photographs.batches(**share, services=services), photographs.batches(**share))
+
+
+def test_a_service_that_was_started_again_sends_nothing_wrong(folder: Path) -> None:
+    dataset = load_dataset("image_folder", root=str(folder))
+    share = {"resolution": 8, "batch_size": 4, "seed": 1}
+    expected = iter(dataset.batches(**share))
+    process, address = start_service()
+    wait_for(lambda: "decoding at" in process.stdout, [process])
+    made = iter(dataset.batches(**share, services=DataServices([address])))
+    np.testing.assert_array_equal(next(made)[0], next(expected)[0])
+    process.kill_group()
+    process.wait(20)
+    again, _ = start_service(address.partition("://")[2])
+
+    def read_on() -> None:
+        with broken_streams_explained():
+            for (images, _), (wanted, _) in zip(made, expected):  # what it had sent before
+                np.testing.assert_array_equal(images, wanted)
+
+    with again, pytest.raises(DataServiceError, match="a service was started again while it was in use"):
+        read_on()
+
+
+def test_a_training_asks_its_services_before_it_begins(tmp_path: Path) -> None:
+    [address] = free_addresses(1)
+    config = gan_preset_config("sngan", resolution=16)
+    config.training.batch_size = 4
+    config.data.service = f"grpc://{address}"
+    with pytest.raises(DataServiceError, match=rf"data.service grpc://{address} cannot be reached"):
+        GanRun(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_images_at_the_same_path_are_noticed(services: DataServices, folder: Path, tmp_path: Path) -> None:

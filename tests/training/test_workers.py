@@ -17,7 +17,7 @@ from attennorm_tf.training import CheckpointStore
 from tests.cluster_jobs import finish, start_job, wait_for
 
 WORKER = "tests.training.worker_job"
-NOTICED_WITHIN = 30.0  # seconds, as docs/scaling.md says
+NOTICED_WITHIN = 10.0  # seconds, on a busy machine; docs/scaling.md says what was measured
 
 
 def steps_in(folder: Path) -> list[int]:
@@ -58,6 +58,25 @@ def test_three_workers_lose_one_and_go_on_until_one_is_told_to_stop(tmp_path: Pa
     assert [line["step"] for line in logged] == list(range(20, last + 1, 20))
     assert all(line["added"] == 6.0 for line in logged)
     np.testing.assert_allclose(logged[-1]["moving_mean"], 2.0, rtol=1e-5)  # of all their batches
+
+
+def test_workers_roll_back_together_and_tell_each_other_why_one_ends(tmp_path: Path) -> None:
+    """Twice back from step 8 to the start; later the chief's disk is full, which the other worker says, too."""
+    job = start_job(2, WORKER, tmp_path, 10**7, "rolling")
+    wait_for(lambda: len(steps_in(tmp_path)) > 1 and steps_in(tmp_path)[-1] >= 20, job)
+    log = tmp_path / "run" / "metrics.jsonl"
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    assert all(line["sum"] == 3.0 * line["step"] for line in logged), logged
+    for tries in (1, 2):
+        assert f"step 8: the gradient of sum is not finite; back to step 0 ({tmp_path}/run/checkpoints/step-00000000)" \
+            f" with another seed, rollback {tries} of 2" in job[0].stderr  # fmt: skip
+        assert f"rollback {tries} of 2" in job[1].stderr
+    (tmp_path / "full").symlink_to("/dev/full")
+    (tmp_path / "full").rename(log)
+    assert finish(job) == [1, 1]
+    said = f"{log} could not be written ([Errno 28] No space left on device)"
+    assert f"error: {said}" in job[0].stderr
+    assert f"Worker 0 said: {said}" in job[1].stderr
 
 
 def test_a_work_directory_that_is_not_shared_is_refused_by_all(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A worker of a job that trains something tiny: run by the tests, several processes at a time.
 
-worker_job.py <folder> <steps> [unshared]
+worker_job.py <folder> <steps> [unshared] [rolling]
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tests.training.test_loop import AddingTask, Pace, Result
 class NormalizingTask(AddingTask):
     """Also keeps moving statistics, which several workers read and save together."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, bad_step: int = -1) -> None:
+        super().__init__(bad_step, bad_rollbacks=1)
         self.sum = tf.Variable(0.0, aggregation=tf.VariableAggregation.SUM)
         self.normalization = keras.layers.BatchNormalization(momentum=0.5, synchronized=True)
         self.normalization.build((None, 1))
@@ -81,12 +81,12 @@ def main(arguments: list[str]) -> int:
             (folder / f"epoch-{job.index}.json").write_text(json.dumps(epoch(strategy)))
         job.barrier()
         with strategy.scope():
-            task = NormalizingTask()
+            task = NormalizingTask(7 if "rolling" in arguments else -1)
         outcome = run_training(
             task,
             RunDirectory(folder / "run", tensorboard=False, writes=job.is_chief),
             strategy,
-            Pace(steps, job.count, 10**6),
+            Pace(steps, job.count, 10**6, "roll_back" if "rolling" in arguments else "stop"),
             LoggingConfig(log_every_steps=20, image_every_steps=0, checkpoint_every_steps=20),
             batches,
             {},
