@@ -62,18 +62,11 @@ def test_what_is_compared_is_everything(whole: tuple[Path, float]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("preset", "more"),
-    [
-        ("attennorm", ("--config.training.precision=mixed_float16", "--config.training.jit_compile")),
-        ("sagan", ()),
-    ],
-)
-def test_resumed_with_attention_half_precision_and_xla_the_end_is_the_same(
-    preset: str, more: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_resumed_with_attention_half_precision_and_xla_the_end_is_the_same(tmp_path: Path) -> None:
+    half = ("--config.training.precision=mixed_float16", "--config.training.jit_compile")
+
     def run(folder: str, steps: int) -> Process:
-        return start_module("train.gan", *gan_flags(preset, steps), *more, f"--workdir={tmp_path / folder}")
+        return start_module("train.gan", *gan_flags("attennorm", steps), *half, f"--workdir={tmp_path / folder}")
 
     whole, part = run("whole", 3), run("parts", 1)
     assert part.wait(200) == 0, part.stderr[-3000:]
@@ -84,9 +77,7 @@ def test_resumed_with_attention_half_precision_and_xla_the_end_is_the_same(
     (expected, names), (found, _) = state(tmp_path / "whole", 3), state(tmp_path / "parts", 3)
     assert found == expected
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-    assert any("loss_scale" in name for name in names) == bool(more)
-    if more:
-        assert losses(tmp_path / "whole")[0]["loss_scale"] == 2.0**15
+    assert sum("loss_scale" in name for name in names) == 4  # the scale and the count of each network
 
 
 # A limit on the size of any file, in place of a full disk: a write beyond it fails half way.
