@@ -70,6 +70,7 @@ def first(services: DataServices) -> DataServices:
     return DataServices(services.addresses[:1])
 
 
+@pytest.mark.slow
 def test_labelled_images_by_two_services_are_the_same_stream(services: DataServices, folder: Path) -> None:
     """From its beginning and from a later step, for the second worker of two with two replicas, flipped."""
     for name, root in (("image_folder", str(folder)), ("digits", None)):
@@ -88,6 +89,7 @@ def test_labelled_images_by_two_services_are_the_same_stream(services: DataServi
     assert [len(labels) for _, labels in made] == [4, 4, 4, 2]
 
 
+@pytest.mark.slow
 def test_records_of_tfds_are_decoded_by_a_service(
     services: DataServices, tmp_path: Path, build_tfds: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
