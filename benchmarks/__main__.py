@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 # Name: module and options. To add a benchmark, write its module and a line here.
 BENCHMARKS: Mapping[str, tuple[str, ...]] = {
+    "layer": ("benchmarks.normalization_layers",),
     "regional_normalization": ("benchmarks.regional_normalization",),
     "inpainting": ("benchmarks.inpainting",),
     "serving": ("benchmarks.serving",),

@@ -202,18 +202,21 @@ def _algorithm1(
     x: tf.Tensor, s: tf.Tensor, beta: tf.Tensor, alpha: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, Gradient]:
     """Output and gradient function for the statistics of Algorithm 1."""
-    g, y, w, first, second, any_far = centre(x, s)
+    g, y, first, second, any_far = centre(x, s)
     sums = layout_sums(s, epsilon)
-    s_s = s * s
     mean, variance, difference = algorithm1_moments(first, second, g, sums, epsilon)
     std = safe_sqrt(variance)
     inverse = 1.0 / (std + epsilon)
     slope = beta * inverse
     intercept = alpha - difference * slope
-    s_slope = tf.linalg.matmul(s, slope)
-    out = y * s_slope + tf.linalg.matmul(s, intercept)
+    out = y * tf.linalg.matmul(s, slope) + tf.linalg.matmul(s, intercept)
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        # Computed again rather than kept; not before the gradient, else a graph would compute them once and keep them.
+        with tf.control_dependencies([upstream]):
+            late = tf.identity(s)
+            w = where_needed(any_far, lambda: y * (y + 2.0 * g), lambda: y * y)
+        s_slope = tf.linalg.matmul(late, slope)
         y_up = y * upstream
         d_intercept = tf.linalg.matmul(s, upstream, transpose_a=True)
         d_beta = (tf.linalg.matmul(s, y_up, transpose_a=True) - difference * d_intercept) * inverse
@@ -237,7 +240,7 @@ def _algorithm1(
             return tf.linalg.matmul(both, tf.concat([v_rest + x_mean, vg], axis=1))
 
         flat = where_needed(any_far, with_pivot, lambda: tf.linalg.matmul(s, v_rest + x_mean))
-        dx = tf.add_n([y * tf.linalg.matmul(s_s, v), flat, centred_up * s_slope])
+        dx = tf.add_n([y * tf.linalg.matmul(late * late, v), flat, centred_up * s_slope])
         constant = vg * rest - d_mean * difference - 0.5 * v * variance
         ds = tf.add_n(
             [

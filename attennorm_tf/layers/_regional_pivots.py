@@ -18,7 +18,6 @@ class Centred(NamedTuple):
 
     pivot: tf.Tensor  # g, (b, 1, c)
     features: tf.Tensor  # Y = X - g, (b, p, c)
-    squares: tf.Tensor  # W = X^2 - g^2, (b, p, c)
     first: tf.Tensor  # sum S Y, (b, n, c)
     second: tf.Tensor  # sum S^2 W, (b, n, c)
     any_far: tf.Tensor  # any pivot not 0, scalar
@@ -57,8 +56,7 @@ def centre(features: tf.Tensor, layout: tf.Tensor, total: Total = tf.identity, b
         first = tf.linalg.matmul(layout_one, y, transpose_a=True)
         return first, tf.linalg.matmul(squared_one, w, transpose_a=True)
 
-    squares = features * features
-    first, second = products(features, squares)
+    first, second = products(features, features * features)
     mean, mean_square = (tf.stop_gradient(total(sums[:, -1:]) / pixels) for sums in (first, second))
     far = mean_square < (1.0 + FAR**-2) * mean * mean  # no for NaN
     pivot = mean
@@ -69,15 +67,14 @@ def centre(features: tf.Tensor, layout: tf.Tensor, total: Total = tf.identity, b
 
     def about_pivot() -> tuple[tf.Tensor, ...]:
         y = features - pivot
-        w = y * (features + pivot)
-        return (y, w, *products(y, w))
+        return (y, *products(y, y * (features + pivot)))
 
     any_far = tf.reduce_any(far)
     if branch:
-        y, w, first, second = where_needed(any_far, about_pivot, lambda: (features, squares, first, second))
+        y, first, second = where_needed(any_far, about_pivot, lambda: (features, first, second))
     else:
-        y, w, first, second = about_pivot()
-    return Centred(pivot, y, w, total(first[:, :-1]), total(second[:, :-1]), any_far)
+        y, first, second = about_pivot()
+    return Centred(pivot, y, total(first[:, :-1]), total(second[:, :-1]), any_far)
 
 
 def where_needed(needed: tf.Tensor, general: Callable[[], Any], cheap: Callable[[], Any]) -> Any:

@@ -11,46 +11,18 @@ import tensorflow as tf
 from tensorflow import keras
 
 from attennorm_tf._compat import add_weight
+from attennorm_tf.layers._attentive_inference import Weights, attentive_inference
+from attennorm_tf.layers._self_sampling import dimensions, sampled_keys
 from attennorm_tf.layers.orthogonal_regularizer import OrthogonalRegularizer
 from attennorm_tf.layers.regional_normalization import (
     apply_regional_moments,
     regional_moments,
     regional_normalization,
 )
-from attennorm_tf.replica_random import replica_uniform
 
 AFFINE = ("shared", "per_entity", None)
 STATISTICS = ("algorithm1", "weighted")
 NORMALIZATION = ("instance", "batch")
-
-
-def sample_positions(shape: Any, count: int, seed: Any) -> tf.Tensor:
-    """Draws `count` of `positions` places per image, uniformly.
-
-    Without replacement where there are enough places, with replacement where there are fewer than `count`.
-
-    Args:
-        shape: (batch, positions), ints or int32 scalars.
-        count: places wanted per image.
-        seed: (2,) integer seed, equal on all replicas; the draw of an image depends on its place in the global batch.
-
-    Returns:
-        (batch, count) int32 in [0, positions).
-    """
-    batch, positions = shape
-
-    def without_replacement() -> tf.Tensor:
-        # Sorted: the order decides which entity gets which place, and XLA's unsorted order is another one.
-        return tf.math.top_k(replica_uniform([batch, positions], seed), count).indices
-
-    def with_replacement() -> tf.Tensor:
-        places = tf.cast(positions, tf.float32)
-        drawn = tf.cast(replica_uniform([batch, count], seed) * places, tf.int32)
-        return tf.minimum(drawn, positions - 1)
-
-    if isinstance(positions, int):
-        return without_replacement() if positions >= count else with_replacement()
-    return tf.cond(positions >= count, without_replacement, with_replacement)
 
 
 @keras.utils.register_keras_serializable(package="attennorm_tf")
@@ -186,13 +158,33 @@ class AttentiveNormalization(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = None, return_layout: bool = False) -> Any:
         inputs = self._checked(tf.convert_to_tensor(inputs))
         features = self._upcast(inputs)
+        if self._is_fast(bool(training), return_layout):
+            return tf.cast(attentive_inference(features, self._weights(features.dtype), self.epsilon), inputs.dtype)
         layout = self._layout(features, bool(training))
         values = features
         if self.value_projection:
             values = self._project(features, self.value_kernel, self.value_bias)
-        normalized = self._normalize(values, layout, bool(training))
-        outputs = tf.cast(tf.cast(self.rho, features.dtype) * normalized + features, inputs.dtype)
+        outputs = tf.cast(features + self._normalize(values, layout, bool(training)), inputs.dtype)  # Eq. 6
         return (outputs, layout) if return_layout else outputs
+
+    def _is_fast(self, training: bool, return_layout: bool) -> bool:
+        """Whether `attentive_inference` computes it: what it does not hold, and GPUs, for which it is not made."""
+        gpu = bool(tf.config.list_physical_devices("GPU"))
+        return not (
+            training or return_layout or gpu or (self.normalization, self.statistics) != ("instance", "algorithm1")
+        )
+
+    def _weights(self, dtype: tf.DType) -> Weights:
+        scale, offset = self._scale_and_offset(dtype)
+        if offset is None:
+            offset = tf.zeros_like(scale)
+        kernel, bias = (self.value_kernel, self.value_bias) if self.value_projection else (None, None)
+        return Weights(
+            self.temperature * tf.cast(self.entities, dtype),
+            None if kernel is None else tf.cast(kernel, dtype),
+            None if bias is None else tf.cast(bias, dtype),
+            *(t[tf.newaxis] if t.shape.rank == 1 else tf.transpose(t) for t in (scale, offset)),
+        )
 
     def compute_layout(self, inputs: Any) -> tf.Tensor:
         """The soft layout of Eq. 4 at inference, without the normalization.
@@ -209,32 +201,35 @@ class AttentiveNormalization(keras.layers.Layer):
         return self._layout(self._upcast(self._checked(inputs)), training=False)
 
     def _layout(self, features: tf.Tensor, training: bool) -> tf.Tensor:
-        logits = self._project(features, tf.transpose(self.entities))  # f(X), (b, h, w, n)
-        if training and self.self_sampling:
-            logits += tf.cast(self.t, features.dtype) * self._correlation_with_samples(features)  # Eq. 3
-        return tf.nn.softmax(self.temperature * logits)  # Eq. 4
+        """Eq. 4. The temperature is a factor of the kernel, which is smaller than the map."""
+        batch, height, width, channels = dimensions(features)
+        entities = tf.cast(self.entities, features.dtype)  # of f(X)
+        if not (training and self.self_sampling):
+            return tf.nn.softmax(self._project(features, tf.transpose(self.temperature * entities)))
+        # Eq. 2 and 3: f(X) + t q(X) . k^T = X (E + t k Wq^T)^T + t k bq^T. A kernel for each image; q(X) is not needed.
+        pool, seed = self.sampling_pool_size, self.sampling_seed
+        key_kernel, key_bias = (tf.cast(weight, features.dtype) for weight in (self.key_kernel, self.key_bias))
+        keys = sampled_keys(features, key_kernel, key_bias, self.num_entities, pool, tf.convert_to_tensor(seed))
+        seed.assign_add([0, 1])
+        keys *= tf.reshape(tf.cast(self.t, features.dtype), [-1, 1])  # (b, n, ck)
+        rows = tf.reshape(keys, [-1, keys.shape[2]])
+        queried = tf.linalg.matmul(rows, tf.cast(self.query_kernel, features.dtype), transpose_b=True)  # (b * n, c)
+        kernel = self.temperature * (entities + tf.reshape(queried, [batch, self.num_entities, channels]))
+        bias = self.temperature * tf.linalg.matvec(keys, tf.cast(self.query_bias, features.dtype))  # (b, n)
+        flat = tf.reshape(features, [batch, height * width, channels])
+        logits = tf.linalg.matmul(flat, kernel, transpose_b=True) + bias[:, tf.newaxis]  # (b, hw, n)
+        return tf.reshape(tf.nn.softmax(logits), [batch, height, width, self.num_entities])
 
-    def _correlation_with_samples(self, features: tf.Tensor) -> tf.Tensor:
-        """Eq. 2: F = q(X) . k_sampled^T, (b, h, w, n)."""
-        keys = self._project(features, self.key_kernel, self.key_bias)
-        queries = self._project(features, self.query_kernel, self.query_bias)
-        if self.sampling_pool_size > 1:
-            # "SAME": a map smaller than the window still has one place to sample.
-            keys = tf.nn.max_pool2d(keys, self.sampling_pool_size, self.sampling_pool_size, "SAME")
-        batch, height, width, channels = _dimensions(keys)
-        positions = sample_positions((batch, height * width), self.num_entities, self.sampling_seed)
-        self.sampling_seed.assign_add([0, 1])
-        places = tf.reshape(keys, [batch, height * width, channels])
-        sampled = tf.gather(places, positions, batch_dims=1)  # (b, n, ck)
-        batch, height, width, channels = _dimensions(queries)
-        flat = tf.reshape(queries, [batch, height * width, channels])
-        correlation = tf.linalg.matmul(flat, sampled, transpose_b=True)  # (b, hw, n)
-        return tf.reshape(correlation, [batch, height, width, self.num_entities])
+    def _scale_and_offset(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Factor and offset with rho in them: Eq. 6 costs no pass over the map, nor does the gradient of rho."""
+        rho = tf.cast(self.rho, dtype)
+        if self.affine is None:
+            return tf.fill([self.channels], rho), None
+        return rho * tf.cast(self.beta, dtype), rho * tf.cast(self.alpha, dtype)
 
     def _normalize(self, values: tf.Tensor, layout: tf.Tensor, training: bool) -> tf.Tensor:
-        scale = offset = None
-        if self.affine is not None:
-            scale, offset = tf.cast(self.beta, values.dtype), tf.cast(self.alpha, values.dtype)
+        """The normalized values, times rho."""
+        scale, offset = self._scale_and_offset(values.dtype)
         if self.normalization == "instance":
             return regional_normalization(
                 values, layout, scale, offset, epsilon=self.epsilon, statistics=self.statistics
@@ -253,7 +248,7 @@ class AttentiveNormalization(keras.layers.Layer):
     def _project(self, features: tf.Tensor, kernel: Any, bias: Any = None) -> tf.Tensor:
         """1x1 convolution as one matrix product."""
         kernel = tf.cast(kernel, features.dtype)
-        batch, height, width, channels = _dimensions(features)
+        batch, height, width, channels = dimensions(features)
         outputs = tf.linalg.matmul(tf.reshape(features, [-1, channels]), kernel)
         if bias is not None:
             outputs = tf.nn.bias_add(outputs, tf.cast(bias, features.dtype))
@@ -319,12 +314,6 @@ class _SeedInitializer(keras.initializers.Initializer):
 def _move(variable: Any, value: tf.Tensor, momentum: float) -> None:
     """Exponential moving average, as in batch normalization."""
     variable.assign(variable * momentum + tf.cast(value, variable.dtype) * (1.0 - momentum))
-
-
-def _dimensions(tensor: tf.Tensor) -> list[Any]:
-    """Static sizes where known, scalar tensors where not."""
-    dynamic = tf.shape(tensor)
-    return [dynamic[i] if size is None else size for i, size in enumerate(tensor.shape)]
 
 
 def _channels(name: str, shape: Any) -> int:

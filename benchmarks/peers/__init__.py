@@ -1,1 +1,1 @@
-"""What other frameworks' users would write, for comparison. Nothing here imports the package or TensorFlow."""
+"""What the benchmarks compare with: other layers, and what other frameworks' users would write."""

@@ -10,7 +10,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from attennorm_tf import AttentiveNormalization
-from attennorm_tf.layers.attentive_normalization import sample_positions
+from attennorm_tf.layers import _attentive_inference
+from attennorm_tf.layers._self_sampling import sample_positions
 
 
 def features(*shape: int, seed: int = 0) -> np.ndarray:
@@ -64,6 +65,70 @@ def test_inference_is_the_equations(statistics, affine, value_projection, self_s
     )
     x = features()
     np.testing.assert_allclose(layer(x), equations(layer, x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps of 6x5x8 count as large and are worked on in two chunks each."""
+    monkeypatch.setattr(_attentive_inference, "LARGE", 1)
+    monkeypatch.setattr(_attentive_inference, "CHUNK", 120)
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": "per_entity"}, {"affine": None, "value_projection": False}])
+@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
+def test_large_maps_in_chunks_are_the_equations(options, how, small_chunks) -> None:
+    assert _attentive_inference.chunks_of_image(3, 30, 8) == 2
+    assert _attentive_inference.chunks_of_image(3, 31, 8) == 1  # no chunks of equal size
+    layer, x = trained(**options), features(3, 6, 5, 8)
+    call = {"eager": layer, "graph": tf.function(layer), "xla": tf.function(layer, jit_compile=True)}[how]
+    np.testing.assert_allclose(call(tf.constant(x)), equations(layer, x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("chunks", [False, True])
+def test_gradient_at_inference_is_that_of_the_layout_and_the_normalization(chunks, request) -> None:
+    """With the layout returned the layer is made of operations that TensorFlow derives by itself."""
+    if chunks:
+        request.getfixturevalue("small_chunks")
+    layer, x = trained(affine="per_entity"), tf.constant(features())
+
+    def gradients(compute: Any) -> list[Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(tf.sin(compute(x)))
+        return tape.gradient(loss, [x, *layer.trainable_weights])
+
+    expected = gradients(lambda maps: layer(maps, return_layout=True)[0])
+    for actual, wanted in zip(gradients(layer), expected):
+        if wanted is not None:
+            np.testing.assert_allclose(actual, wanted, rtol=1e-9, atol=1e-12)
+    for actual, wanted in zip(gradients(tf.function(layer)), expected):
+        if wanted is not None:
+            np.testing.assert_allclose(actual, wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunks", [False, True])
+@pytest.mark.parametrize("mean", [1e2, 1e3])
+def test_an_entity_that_owns_an_image_far_from_zero(chunks, mean, request) -> None:
+    """The sums of squares cancel there; that image alone is computed with pivots."""
+    if chunks:
+        request.getfixturevalue("small_chunks")
+    wide, narrow = trained(value_projection=False), trained(value_projection=False, dtype="float32")
+    wide.entities.assign(np.outer([1.0, 0.0, -1.0], np.ones(8)))
+    for weight, source in zip(narrow.weights, wide.weights):
+        weight.assign(source.numpy())
+    x = features(3, 6, 5, 8).astype(np.float32)
+    x[1] += mean
+    expected = equations(wide, x.astype(np.float64))
+    outputs = narrow(x).numpy()
+    np.testing.assert_allclose(outputs[1] - x[1], expected[1] - x[1], atol=2e-3 * np.abs(expected[1] - x[1]).max())
+    np.testing.assert_array_equal(outputs[[0, 2]], narrow(x[[0, 2]]).numpy())
+
+
+def test_maps_of_unknown_size() -> None:
+    layer = trained()
+    call = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 8], tf.float64)])
+    for shape in ((2, 6, 5, 8), (1, 3, 3, 8)):
+        np.testing.assert_allclose(call(features(*shape)), equations(layer, features(*shape)), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("pool", [1, 2, 3])
