@@ -197,7 +197,7 @@ def cases(quick: bool) -> list[Case]:
         add(f"inference {size}", prepare_inference, names, (1, size, size, 32), seconds=30.0)
     network = (2, 8, 8, 64) if quick else NETWORK
     size = 32 if quick else 128
-    add(f"peers, inference {size}", prepare_inference, PEERS[:-1], (1, size, size, 32), compiled=True)
+    add(f"peers at {size}, inference", prepare_inference, PEERS[:-1], (1, size, size, 32), compiled=True)
     add("peers, inference as in the networks", prepare_inference, PEERS, network, compiled=True)
     add(f"training {size}", prepare_training, (ATTENTIVE, INSTANCE, ATTENTION), (1, size, size, 32), seconds=30.0)
     names = (ATTENTIVE, PAIR, *PEERS[1:])

@@ -18,7 +18,7 @@ from attennorm_tf.layers._regional_gradient import normalize_regions, safe_sqrt
 from attennorm_tf.layers._regional_pivots import FAR
 
 LARGE = 2**22  # elements of a batch of maps that are worked on in chunks
-CHUNK = 2**19  # elements of a chunk at most: 2 MiB, 4 MiB with its values
+CHUNK = 2**19  # elements of a chunk: 2 MiB, 4 MiB with its values
 AT_ONCE = 2  # chunks
 
 
@@ -66,8 +66,11 @@ def attentive_inference(features: tf.Tensor, weights: Weights, epsilon: float) -
 
 
 def chunks_of_image(batch: int, pixels: int, channels: int) -> int:
-    """Into how many chunks of equal size to divide an image; 0: to work on the whole batch at once."""
-    if batch * pixels * channels < LARGE:
+    """Into how many chunks of equal size to divide an image; 0: to work on the whole batch at once.
+
+    An image of its own is a chunk at least, but many small ones would cost more than they spare.
+    """
+    if batch * pixels * channels < LARGE or 4 * pixels * channels < CHUNK:
         return 0
     chunks = 1
     while chunks * CHUNK < pixels * channels and pixels % (2 * chunks) == 0:

@@ -79,6 +79,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_large_maps_in_chunks_are_the_equations(options, how, small_chunks) -> None:
     assert _attentive_inference.chunks_of_image(3, 30, 8) == 2
     assert _attentive_inference.chunks_of_image(3, 31, 8) == 1  # no chunks of equal size
+    assert _attentive_inference.chunks_of_image(99, 3, 8) == 0  # small images
     layer, x = trained(**options), features(3, 6, 5, 8)
     call = {"eager": layer, "graph": tf.function(layer), "xla": tf.function(layer, jit_compile=True)}[how]
     np.testing.assert_allclose(call(tf.constant(x)), equations(layer, x), rtol=1e-9, atol=1e-9)
