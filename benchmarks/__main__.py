@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 # Name: module and options. To add a benchmark, write its module and a line here.
 BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "layer": ("benchmarks.normalization_layers",),
+    "layer_ideas": ("benchmarks.layer_ideas",),
     "regional_normalization": ("benchmarks.regional_normalization",),
     "inpainting": ("benchmarks.inpainting",),
     "serving": ("benchmarks.serving",),

@@ -242,7 +242,8 @@ def make(
         print(case_table(case.name, done[case.name]) + "\n", flush=True)
         statuses = [subject["status"] for subject in done[case.name]["subjects"].values()]
         sound &= not {"refused", "failed"} & set(statuses)
-    print(targets_table(targets), flush=True)
+    if targets:
+        print(targets_table(targets), flush=True)
     return sound
 
 
