@@ -132,7 +132,7 @@ def test_maps_of_unknown_size() -> None:
         np.testing.assert_allclose(call(features(*shape)), equations(layer, features(*shape)), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("pool", [1, 2, 3])
+@pytest.mark.parametrize("pool", [1, 2, 3, 4])
 def test_training_is_the_equations_with_the_places_it_drew(pool: int) -> None:
     """Eq. 2 by loops: queries against max-pooled keys at the drawn places."""
     layer = trained(sampling_pool_size=pool, key_channels=4)
