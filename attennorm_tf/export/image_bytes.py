@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from attennorm_tf.export.image_headers import PROBLEMS, Header, read_header
-from attennorm_tf.export.request_checks import Limits, after, batch_checks, pixel_checks, require, require_rows
+from attennorm_tf.export.request_checks import Limits, after, batch_checks, pixel_checks, require_rows
 
 _DEEP = 4  # in a mask half the bits are enough
 
@@ -24,6 +24,9 @@ def decode_requests(image_bytes: tf.Tensor, mask_bytes: tf.Tensor, limits: Limit
 
     JPEG is turned upright by its EXIF orientation. Grey and palettes become RGB, transparency is kept. White (from 128
     on, of ITU-R 601 luma as Pillow computes it) in a mask is the hole; its transparent places are not.
+
+    What is wrong is told with the row. Of damaged pixels only that they cannot be decoded: why, a decoder says to
+    its log alone. A JPEG has no checksums; many a damaged one is decoded, to other pixels.
 
     Args:
         image_bytes: (b,) string.
@@ -89,19 +92,35 @@ def _headers(data: tf.Tensor) -> Header:
 
 
 def _decoded(data: tf.Tensor, headers: Header, name: str, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """(b, h, w, 4)."""
+    """(b, h, w, 4).
 
-    def one(parts: Any) -> tf.Tensor:
-        row, encoded, is_png, orientation, opaque = parts
-        pixels = _turned(_rgba(encoded, tf.equal(is_png, 1), tf.equal(opaque, 1)), orientation)
+    By way of tf.data, whose `ignore_errors` leaves a row out where a decoder fails: an error of TensorFlow's own would
+    end the request without a word on which file it was.
+    """
+
+    def decoded(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        is_png, orientation, opaque = (values[row] for values in (headers.is_png, headers.orientation, headers.opaque))
+        pixels = _turned(_rgba(data[row], tf.equal(is_png, 1), tf.equal(opaque, 1)), orientation)
         # Decoders do not always believe the header that was checked.
         right = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], [height, width]))
-        wrong = require(right, f"{name}[", row, "]: its pixels are not of the size that its header says.")
-        (pixels,) = after([wrong], pixels)
-        return pixels
+        return right, tf.cond(right, lambda: pixels, black)
 
-    parts = (tf.range(tf.size(data)), data, headers.is_png, headers.orientation, headers.opaque)
-    return tf.map_fn(one, parts, fn_output_signature=tf.TensorSpec([None, None, 4], tf.uint8))
+    def black() -> tf.Tensor:
+        return tf.zeros([height, width, 4], tf.uint8)
+
+    def numbered(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return (row, *tf.cond(row >= 0, lambda: decoded(row), lambda: (tf.constant(True), black())))
+
+    batch = tf.size(data, out_type=tf.int64)
+    # Row -1 is always there: an empty data set has no single element.
+    found = tf.data.Dataset.range(-1, batch).map(numbered).ignore_errors().batch(batch + 1).get_single_element()
+    present = tf.reduce_any(tf.equal(tf.range(batch)[:, tf.newaxis], found[0]), axis=1)
+    # Known only when all rows are there: otherwise `right` belongs to others.
+    right, pixels = after(
+        [require_rows(present, name, "its pixels cannot be decoded; the file is damaged.")], *found[1:]
+    )
+    wrong = require_rows(right[1:], name, "its pixels are not of the size that its header says.")
+    return tf.ensure_shape(after([wrong], pixels)[0][1:], [None, None, None, 4])
 
 
 def _rgba(encoded: tf.Tensor, is_png: tf.Tensor, opaque: tf.Tensor) -> tf.Tensor:

@@ -100,7 +100,14 @@ BYTES = {
                 "image_bytes: 3 images of 32 x 32 pixels; at most 2048 in a request are allowed"),
     "scans": ([jpeg_header(28, 20, 0xC2)[:-2] + b"\xff\xda\0\2" * 65 + b"\xff\xd9"], [HOLE],
               "image_bytes[0]: progressive JPEG of too many scans."),
-    "pixels": ([PNG[:60] + b"\0\1\2\3" + PNG[64:]], [HOLE], "Invalid PNG"),
+    "pixels": ([PNG, PNG[:60] + b"\0\1\2\3" + PNG[64:]], [HOLE] * 2,
+               "image_bytes[1]: its pixels cannot be decoded; the file is damaged."),
+    "jpeg pixels": ([PNG, PNG, JPEG[:24] + b"\x77" + JPEG[25:]], [HOLE] * 3,
+                    "image_bytes[2]: its pixels cannot be decoded; the file is damaged."),
+    "mask pixels": ([PNG], [HOLE[:-30] + b"\0\1\2\3" + HOLE[-26:]],
+                    "mask_bytes[0]: its pixels cannot be decoded; the file is damaged."),
+    "all pixels": ([PNG[:60] + b"\0\1\2\3" + PNG[64:]] * 3, [HOLE] * 3,
+                   "image_bytes[0]: its pixels cannot be decoded; the file is damaged."),
 }  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def test_they_load_and_compute_the_same(bare_python: Path, tmp_path: Path) -> No
 
 def test_the_goldens_are_of_both_stacks_and_small() -> None:
     assert sorted(path.stem for path in GOLDENS.iterdir()) == sorted(f"{s}_{t}" for s in STACKS for t in TASKS)
-    assert sum(path.stat().st_size for path in GOLDENS.iterdir()) < 900_000
+    assert sum(path.stat().st_size for path in GOLDENS.iterdir()) < 500_000
     assert stack_name() in STACKS
 
 
