@@ -61,8 +61,10 @@ _MAX_MESSAGE_MB = flags.DEFINE_float(
 )
 _TLS = flags.DEFINE_bool("tls", False, "encrypted connection", flag_values=_FLAGS)
 _CERTIFICATE = flags.DEFINE_string(
-    "certificate", None, "PEM file of the authorities to trust with --tls; default: the system's", flag_values=_FLAGS
-)
+    "certificate", None, "PEM file of the authorities to trust with --tls or https://; default: the system's",
+    flag_values=_FLAGS,
+)  # fmt: skip
+flags.DEFINE_alias("ca_file", "certificate", flag_values=_FLAGS)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "file for the result of --image; folder for those of --images and of generate", flag_values=_FLAGS
 )

@@ -53,8 +53,8 @@ class ServingTarget(NamedTuple):
         # 2 GiB is protobuf's own end.
         if not 0 < self.max_message_mb < 2048:
             raise ValueError(f"max_message_mb must be more than 0 and less than 2048, got {self.max_message_mb:g}.")
-        if self.certificate and not self.tls:
-            raise ValueError("a certificate is of use only with tls.")
+        if self.certificate and not self.tls and not self.server.startswith("https://"):
+            raise ValueError("a certificate is of use only with tls or an https:// address.")
 
     def read_certificate(self) -> bytes | None:
         """The PEM file's content, or None."""

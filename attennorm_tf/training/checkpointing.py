@@ -228,6 +228,11 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
         latest = CheckpointStore(folder).latest()
         if latest is not None:
             return latest
+    if (path / "saved_model.pb").is_file() or next(path.glob("*/saved_model.pb"), None):
+        raise CheckpointError(
+            f"checkpoint: {path} is an exported model, from which nothing can be trained or read back; name the work "
+            "directory that it was exported from, or ask a server that has it, by attennorm-client."
+        )
     raise CheckpointError(
         f"checkpoint: {path} holds no whole checkpoint; expected a work directory of train.gan, its checkpoints "
         "folder, or one step-* folder in it."

@@ -211,6 +211,13 @@ def test_mistakes(server: ServingServer, tmp_path: Path, what: str, arguments: t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_https_with_a_file_of_authorities(server: ServingServer, tmp_path: Path) -> None:
+    """--ca_file is --certificate; a file that is not there is told."""
+    with pytest.raises(OSError, match=r"nowhere\.pem"):
+        run(server, "status", "--model=m", "--server=https://localhost:1", "--ca_file=nowhere.pem", protocol="rest")
+    assert command._CERTIFICATE.value == "nowhere.pem"
+
+
 def test_as_a_command_of_its_own(server: ServingServer) -> None:
     """What only a process shows: flags beside the command's name, one line for an error, the exit code."""
     arguments = ["status", f"--server={server.rest_address}", "--protocol=rest"]

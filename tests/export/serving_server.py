@@ -70,9 +70,12 @@ class ServingServer:
         max_message: bytes that a gRPC request may have, -1 for any.
         credentials: of the gRPC port; None for no TLS.
         grpc_port: a port, or 0 for any.
+        rest_tls: ssl.SSLContext of the REST port; None for no TLS.
     """
 
-    def __init__(self, config: Any, max_message: int = -1, credentials: Any = None, grpc_port: int = 0):
+    def __init__(
+        self, config: Any, max_message: int = -1, credentials: Any = None, grpc_port: int = 0, rest_tls: Any = None
+    ):
         self.store = ModelStore(config)
         self.faults: list[Fault] = []
         self.calls = 0
@@ -89,6 +92,8 @@ class ServingServer:
         self.grpc_address = f"{address.split(':')[0]}:{port}"
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Rest)
         self._http.daemon_threads = True
+        if rest_tls is not None:
+            self._http.socket = rest_tls.wrap_socket(self._http.socket, server_side=True)
         self._http.served = self  # type: ignore[attr-defined]
         self.rest_address = f"127.0.0.1:{self._http.server_address[1]}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -391,6 +392,31 @@ def test_tls(models: Path, certificate: tuple[bytes, bytes, Path]) -> None:
             level_of(client)
     with pytest.raises(OSError, match=r"nowhere.pem"):
         InpaintingClient("localhost:1", "m", tls=True, certificate="nowhere.pem")
+
+
+def test_rest_over_https(models: Path, certificate: tuple[bytes, bytes, Path]) -> None:
+    """By address and by tls; a server whose authority is not known, and one that is spoken to in the clear."""
+    _, _, path = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, path.with_name("key.pem"))
+    with ServingServer(config_of(entry("inpainting", models / "inpainting")), rest_tls=context) as secure:
+        port = secure.rest_address.rpartition(":")[2]
+        for server, options in ((f"https://localhost:{port}", {}), (f"127.0.0.1:{port}", {"tls": True})):
+            with InpaintingClient(server, "inpainting", "rest", certificate=str(path), **options) as client:
+                assert level_of(client) == 200
+                assert client.status()[0].state == "AVAILABLE"
+        refused = pytest.raises(
+            ServingError, match=r"no TLS: .*certificate verify failed.*certificate of its authority"
+        )
+        with InpaintingClient(f"https://localhost:{port}", "inpainting", "rest") as client, refused as caught:
+            level_of(client)
+        assert caught.value.attempts == 1
+        refused = pytest.raises(ServingError, match="UNAVAILABLE")
+        with (
+            InpaintingClient(f"http://localhost:{port}", "inpainting", "rest", deadline=2.0, retries=0) as client,
+            refused,
+        ):
+            level_of(client)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from attennorm_tf.export import ExportError, Limits, Subject, exporter, write_sa
 from attennorm_tf.export.exporter import export
 from attennorm_tf.export.saved_model import check_operations
 from attennorm_tf.export.tflite import check_tflite, operations
+from attennorm_tf.training.checkpointing import CheckpointError, find_checkpoint
 from tests.export.exported import shaken_inpainter
 from tests.inference.gan_runs import tiny_generator
 from tests.processes import run_module
@@ -89,6 +90,13 @@ def test_a_bad_file_is_not_left_behind(tmp_path: Path, subject: Subject, monkeyp
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match=r"could not be written"):
         export(subject, tmp_path / "file" / "m")
+
+
+def test_an_exported_model_is_no_checkpoint(tmp_path: Path, subject: Subject) -> None:
+    done = export(subject, tmp_path / "m", formats=["saved_model"])
+    for path in (done.folder, done.folder.parent):
+        with pytest.raises(CheckpointError, match=rf"checkpoint: {path} is an exported model, .* the work directory"):
+            find_checkpoint(path)
 
 
 def test_random_operations_are_found() -> None:
