@@ -1,10 +1,11 @@
 """Malformed requests to exported models, as a server runs them: `python -m tests.export.fuzz_requests`.
 
 Writes a tiny inpainting network and a tiny generator, serves them, and sends damaged, lying and senseless requests;
-every 40th is a good one, whose answer must be what it was at first. Most go to the server's own handler as bytes of the
-protocol, some over its gRPC and REST ports. Prints a summary as JSON, and ends with exit code 1 if something happened
-that should not: another code than INVALID_ARGUMENT, a hostile file accepted, an answer after the deadline, a good
-request with another answer, memory that grew. A crash or a hang ends the process by itself.
+after every 100th follow good ones, whose answers must be what they were at first. Several clients send at a time. Most
+go to the server's own handler as bytes of the protocol, some over its gRPC and REST ports. Prints a summary as JSON,
+and ends with exit code 1 if something happened that should not: another code than INVALID_ARGUMENT, a hostile file
+accepted, an answer after the deadline, a good request with another answer, memory that grew. A crash or a hang ends the
+process by itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import random
 import re
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,8 +43,9 @@ from tests.inference.gan_runs import tiny_generator
 from tests.inference.inpainters import tiny_inpainter
 
 LIMITS = Limits(max_batch=4, max_pixels=2048, max_request_pixels=4096, max_file_bytes=65_536)
-GOOD_EVERY = 40
+GOOD_EVERY = 100
 OVER_THE_WIRE_EVERY = 25
+LONGEST = 60  # seconds of one request after which the process ends itself
 ROOMY = 48 << 20  # bytes that memory may grow by after the first fifth
 Request = tuple[str, str, dict[str, Any], bool]  # model, signature, inputs, whether it must be refused
 
@@ -186,6 +189,8 @@ class Fuzzer:
         self.codes: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
         self.slowest = 0.0
+        self._account = threading.Lock()
+        self._begun: dict[int, float] = {}  # by thread: when its request began
 
     def _answer(self, model: str, signature: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         request = predict_pb2.PredictRequest.FromString(encoded(model, signature, inputs))
@@ -214,8 +219,9 @@ class Fuzzer:
         except (ModelError, ServingError) as error:
             code, message = error.code, str(error)
         took = time.monotonic() - start
-        self.slowest = max(self.slowest, took)
-        self.codes[code] += 1
+        with self._account:
+            self.slowest = max(self.slowest, took)
+            self.codes[code] += 1
         allowed = ("INVALID_ARGUMENT", "FAILED_PRECONDITION") if signature == "nothing" else ("INVALID_ARGUMENT",)
         shown = {name: (values.dtype.name, values.shape) for name, values in inputs.items()}
         if code not in allowed and (refuse or code != "OK"):
@@ -225,12 +231,30 @@ class Fuzzer:
         if took > self._deadline:
             self.wrong.append(f"request {number}, {model}/{signature} {shown}: {took:.1f} s")
 
+    def send_all(self, numbers: range, seed: int, after_warm_up: threading.Barrier) -> None:
+        """A client's requests, as many as `numbers`; all wait for one another after the first fifth."""
+        requests = malformed(random.Random(seed))
+        name = threading.get_ident()
+        for sent, number in enumerate(numbers):
+            if sent == len(numbers) // 5:
+                after_warm_up.wait()
+            self._begun[name] = time.monotonic()
+            if number % GOOD_EVERY < numbers.step:
+                self.check_good()
+            self.send(number, next(requests))
+        del self._begun[name]
+
+    def longest_wait(self) -> float:
+        """Seconds since the oldest request that has no answer yet."""
+        return time.monotonic() - min(self._begun.values(), default=time.monotonic())
+
 
 def main() -> int:
     """Runs it; see the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--deadline", type=float, default=5.0, help="seconds that one request may take")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -240,17 +264,28 @@ def main() -> int:
         config = config_of(*(entry(name, models / name) for name in ("inpainting", "generation")))
         with ServingServer(config) as server:
             fuzzer = Fuzzer(server, arguments.deadline)
-            requests = malformed(random.Random(arguments.seed))
-            start, before = time.monotonic(), 0
-            for number in range(arguments.requests):
-                if number == arguments.requests // 5:
-                    before = resident()
-                    forget_peak()
-                if number % GOOD_EVERY == 0:
-                    fuzzer.check_good()
-                faulthandler.dump_traceback_later(60, exit=True)  # a hang
-                fuzzer.send(number, next(requests))
-            faulthandler.cancel_dump_traceback_later()
+            start = time.monotonic()
+            memory = [0]
+
+            def remember() -> None:
+                memory[0] = resident()
+                forget_peak()
+
+            warm = threading.Barrier(arguments.clients, remember)
+            clients = []
+            for index in range(arguments.clients):
+                numbers = range(index, arguments.requests, arguments.clients)
+                job = (numbers, arguments.seed + 1000 * index, warm)
+                clients.append(threading.Thread(target=fuzzer.send_all, args=job, daemon=True))
+                clients[-1].start()
+            while any(client.is_alive() for client in clients):
+                clients[0].join(0.1)
+                if fuzzer.longest_wait() > LONGEST:  # a hang
+                    faulthandler.dump_traceback()
+                    os._exit(3)
+            (before,) = memory
+            if sum(fuzzer.codes.values()) != arguments.requests:
+                fuzzer.wrong.append(f"a client broke off: {sum(fuzzer.codes.values())} requests have an answer")
             fuzzer.check_good()
             grown = resident() - before
             highest = peak() - before
