@@ -18,6 +18,7 @@ BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "layer_ideas": ("benchmarks.layer_ideas",),
     "regional_normalization": ("benchmarks.regional_normalization",),
     "inpainting": ("benchmarks.inpainting",),
+    "inpainting_methods": ("benchmarks.inpainting_methods",),
     "serving": ("benchmarks.serving",),
     "gan_metrics": ("benchmarks.gan_metrics", "--count=10000"),
     "training_memory": ("benchmarks.training_memory",),

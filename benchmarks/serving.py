@@ -5,8 +5,9 @@ TensorFlow Lite (float32 and 8-bit weights), and by Keras in a tf.function, for 
 process, each with one request at a time) and batches of 1 to 16 images. Each runtime runs in a fresh process; before it
 is timed, its output is compared with the Keras model's. Cold start: a fresh process loads the SavedModel and answers
 its first requests, with and without the warm-up records that a server replays. And the exported networks against the
-Keras models in a tf.function, call by call in turn in one process. Add `--quick` for a smoke run (a narrow network, few
-cells). Writes a JSON, a Markdown table and a plot into `--output`.
+Keras models in a tf.function, call by call in turn in one process. `--sections` measures some of these parts and keeps
+what a run before found of the others. Add `--quick` for a smoke run (a narrow network, few cells). Writes a JSON, a
+Markdown table and a plot into `--output`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ flags.DEFINE_string("output", "benchmarks/results", "Folder for serving.{json,md
 flags.DEFINE_bool("quick", False, "A narrow network and few cells: shows that the benchmark runs, measures nothing.")
 flags.DEFINE_float("seconds", 6.0, "Time for the timed calls of a cell; every client makes at least three.")
 flags.DEFINE_integer("repeats", 5, "Cold starts of each kind; a tenth of the turns of the comparison.", lower_bound=1)
+flags.DEFINE_list("sections", ["compared", "cold", "runtimes"], "Parts to measure; the others stay as they were.")
 flags.DEFINE_string("measure", None, "Internal: measure one part in this process.")
 flags.DEFINE_string("models", None, "Internal: folder of the exported models.")
 
@@ -195,28 +197,50 @@ def measure(part: str, folder: Path) -> Any:
     return measure_compared(name) if kind == "compare" else measure_runtime(name, folder)
 
 
-def run() -> dict[str, Any]:
-    """All measurements."""
+def run(before: dict[str, Any]) -> dict[str, Any]:
+    """The sections asked for, and those of `before` that are not, where versions and settings are the same."""
     import importlib.metadata
 
     results: dict[str, Any] = {
         "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "openvino", "keras")},
-        "python": platform.python_version(), "cores": os.cpu_count(), "load_before": os.getloadavg(),
+        "python": platform.python_version(), "cores": os.cpu_count(),
         "quick": FLAGS.quick, **case()._asdict(),
     }  # fmt: skip
+    if any(before.get(name) != value for name, value in results.items()):
+        before = {}
+    results |= {name: before[name] for name in (*SECTIONS, "load") if name in before}
+    load = results.setdefault("load", {})
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        in_process("prepare:", folder)
-        results["compared"] = [row for task in COMPARED for row in in_process(f"compare:{task}", folder)]
-        starts = 1 if FLAGS.quick else FLAGS.repeats
-        cold: dict[str, list[Any]] = {"bare": [], "warmed": []}
-        for _ in range(starts):
-            for kind, found in cold.items():
-                found.append(in_process(f"cold:{kind}", folder))
-        results["cold"] = cold
-        results["runtimes"] = {name: in_process(f"runtime:{name}", folder) for name in RUNTIMES}
-    results["load_after"] = os.getloadavg()
+        if set(FLAGS.sections) - {"compared"}:
+            in_process("prepare:", folder)
+        for section in FLAGS.sections:
+            at_start = os.getloadavg()[0]
+            results[section] = SECTIONS[section](folder)
+            load[section] = at_start, os.getloadavg()[0]
     return results
+
+
+def compared(folder: Path) -> list[dict[str, Any]]:
+    """Exported networks and Keras models, by task and batch."""
+    return [row for task in COMPARED for row in in_process(f"compare:{task}", folder)]
+
+
+def cold(folder: Path) -> dict[str, list[Any]]:
+    """Starts of both kinds in turn."""
+    found: dict[str, list[Any]] = {"bare": [], "warmed": []}
+    for _ in range(1 if FLAGS.quick else FLAGS.repeats):
+        for kind, starts in found.items():
+            starts.append(in_process(f"cold:{kind}", folder))
+    return found
+
+
+def runtimes(folder: Path) -> dict[str, Any]:
+    """All cells by runtime."""
+    return {name: in_process(f"runtime:{name}", folder) for name in RUNTIMES}
+
+
+SECTIONS = {"compared": compared, "cold": cold, "runtimes": runtimes}
 
 
 def main(argv: list[str]) -> None:
@@ -226,15 +250,19 @@ def main(argv: list[str]) -> None:
     if FLAGS.measure:
         print(json.dumps(measure(FLAGS.measure, Path(FLAGS.models))))
         return
-    results = run()
+    if unknown := set(FLAGS.sections) - set(SECTIONS):
+        raise app.UsageError(f"--sections: {', '.join(sorted(unknown))}; expected some of {', '.join(SECTIONS)}")
     folder = Path(FLAGS.output)
+    there = folder / "serving.json"
+    results = run(json.loads(there.read_text(encoding="utf-8")) if there.is_file() else {})
     folder.mkdir(parents=True, exist_ok=True)
     table = markdown(results, AT_MOST)
     for name, text in (("json", json.dumps(results, indent=2) + "\n"), ("md", table)):
         temporary = folder / f"serving.{name}.tmp"
         temporary.write_text(text)
         temporary.replace(folder / f"serving.{name}")
-    plot(results, folder / "serving.png")
+    if "runtimes" in results:
+        plot(results, folder / "serving.png")
     print(table)
 
 

@@ -12,12 +12,22 @@ def markdown(results: dict[str, Any], at_most: float) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines = [
         f"{versions}, Python {results['python']}, {results['cores']} CPU cores, float32; attentive inpainting network "
-        f"of width {results['width']:g}, {results['size']} x {results['size']} pixels; load average "
-        f"{results['load_before'][0]:.1f} before, {results['load_after'][0]:.1f} after. Command: "
+        f"of width {results['width']:g}, {results['size']} x {results['size']} pixels. Command: "
         f"`python -m benchmarks.serving{' --quick' if results['quick'] else ''}`",
-        "",
-        "Exported network against the Keras model in a tf.function, in turn in one process:",
-        "",
+    ]
+    parts = {"compared": lambda: _compared(results, at_most), "cold": lambda: _cold(results),
+             "runtimes": lambda: _runtimes(results)}  # fmt: skip
+    for section, part in parts.items():
+        if section in results:
+            first, last = results["load"][section]
+            title, *rest = part()
+            lines += ["", f"{title} (load average {first:.1f} before, {last:.1f} after):", "", *rest]
+    return "\n".join(lines) + "\n"
+
+
+def _compared(results: dict[str, Any], at_most: float) -> list[str]:
+    lines = [
+        "Exported network against the Keras model in a tf.function, in turn in one process",
         "| task | batch | exported | Keras | ratio, median (quartiles) | required | met |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -28,10 +38,12 @@ def markdown(results: dict[str, Any], at_most: float) -> str:
             f"| {row['task']} | {row['batch']} | {row['exported_ms']:.1f} ms | {row['keras_ms']:.1f} ms | "
             f"{row['ratio']:.2f} ({low:.2f}, {high:.2f}) | <= {at_most:g} | {met} |"
         )
-    lines += [
-        "",
-        "Cold start of the SavedModel, medians of fresh processes:",
-        "",
+    return lines
+
+
+def _cold(results: dict[str, Any]) -> list[str]:
+    lines = [
+        "Cold start of the SavedModel, medians of fresh processes",
         "| | load | warm-up | first answer | third answer |",
         "|---|---|---|---|---|",
     ]
@@ -41,10 +53,12 @@ def markdown(results: dict[str, Any], at_most: float) -> str:
             for part in ("load_ms", "warm_up_ms", "first_ms", "third_ms")
         ]
         lines.append(f"| {name} | " + " | ".join(f"{part:.0f} ms" for part in parts) + " |")
-    lines += [
-        "",
-        "Latency of a request and throughput, by clients at a time and images of a request:",
-        "",
+    return lines
+
+
+def _runtimes(results: dict[str, Any]) -> list[str]:
+    lines = [
+        "Latency of a request and throughput, by clients at a time and images of a request",
         "| runtime | clients | batch | p50 | p95 | p99 | images/s | calls | differs from Keras by |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -55,7 +69,7 @@ def markdown(results: dict[str, Any], at_most: float) -> str:
                 f"{cell['p99_ms']:.1f} ms | {cell['images_per_second']:.1f} | {cell['calls']} | "
                 f"{found['difference']:.1e} |"
             )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def plot(results: dict[str, Any], path: Path) -> None:

@@ -36,7 +36,7 @@ def problem(module: Any, arguments: list[str]) -> str | None:
             parsed["config"].value.validate()
     except Exception as error:  # whatever it is: the test shows it
         return f"{type(error).__name__}: {error}"
-    takes_words = module.__name__.endswith((".client", ".compare_results"))
+    takes_words = module.__name__.endswith((".client", ".compare_results", ".xla_program"))
     return f"unexpected arguments {rest}" if rest and not takes_words else None
 
 
