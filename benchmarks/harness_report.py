@@ -207,6 +207,26 @@ def chosen(cases: Sequence[Case], patterns: Sequence[str] | None) -> list[Case]:
     return [case for case in cases if any(fnmatch.fnmatchcase(case.name, f"*{p}*") for p in patterns)]
 
 
+def write_results(benchmark: Benchmark, folder: Path, results: Results, quick: bool = False) -> list[Target]:
+    """Writes JSON, Markdown and picture of what was measured; returns the targets."""
+    document = {
+        "benchmark": benchmark.name,
+        "command": benchmark.command,
+        "quick": quick,
+        "environment": environment(),
+        "cases": results,
+    }
+    targets = list(benchmark.targets(results))
+    document["targets"] = [{**asdict(target), "verdict": target.verdict} for target in targets]
+    path = folder / f"{benchmark.name}.json"
+    write_atomically(path, lambda file: file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8"))
+    table = markdown(benchmark, document, targets)
+    write_atomically(path.with_suffix(".md"), lambda file: file.write_text(table, encoding="utf-8"))
+    if benchmark.plot is not None:
+        write_atomically(path.with_suffix(".png"), lambda file: benchmark.plot(results, file))
+    return targets
+
+
 def make(
     benchmark: Benchmark,
     folder: Path,
@@ -217,31 +237,15 @@ def make(
     """Measures, and writes after every case; whether all subjects were measured or did not fit."""
     cases = benchmark.cases(quick)
     selected = chosen(cases, patterns)
-    path = folder / f"{benchmark.name}.json"
-    kept = earlier_cases(path, quick) if patterns else {}
-    done: Results = {}
+    kept = earlier_cases(folder / f"{benchmark.name}.json", quick) if patterns else {}
+    targets: list[Target] = []
     sound = True
     for case in selected:
-        done[case.name] = measure(case, limits)
-        merged = {**kept, **done}
-        results = {case.name: merged[case.name] for case in cases if case.name in merged}
-        document = {
-            "benchmark": benchmark.name,
-            "command": benchmark.command,
-            "quick": quick,
-            "environment": environment(),
-            "cases": results,
-        }
-        targets = list(benchmark.targets(results))
-        document["targets"] = [{**asdict(target), "verdict": target.verdict} for target in targets]
-        text, table = json.dumps(document, indent=1) + "\n", markdown(benchmark, document, targets)
-        write_atomically(path, lambda file, text=text: file.write_text(text, encoding="utf-8"))
-        write_atomically(path.with_suffix(".md"), lambda file, table=table: file.write_text(table, encoding="utf-8"))
-        if benchmark.plot is not None:
-            write_atomically(path.with_suffix(".png"), lambda file, results=results: benchmark.plot(results, file))
-        print(case_table(case.name, done[case.name]) + "\n", flush=True)
-        statuses = [subject["status"] for subject in done[case.name]["subjects"].values()]
-        sound &= not {"refused", "failed"} & set(statuses)
+        kept[case.name] = done = measure(case, limits)
+        results = {each.name: kept[each.name] for each in cases if each.name in kept}
+        targets = write_results(benchmark, folder, results, quick)
+        print(case_table(case.name, done) + "\n", flush=True)
+        sound &= not {"refused", "failed"} & {subject["status"] for subject in done["subjects"].values()}
     if targets:
         print(targets_table(targets), flush=True)
     return sound
