@@ -4,9 +4,9 @@
 
 FOLDER holds `step.json` (sizes, rates) and `start.npz` (weights by the package's names, batches, noise), both written
 by `benchmarks.training_peer`. The process makes the networks, refuses weights that do not fit exactly, and then answers
-one line of JSON for each line it reads: "check" trains a step on each of the batches and tells all losses (to be
-compared with the package's), a number trains as many more steps and tells the last losses. Only torch and NumPy are
-needed.
+one line of JSON for each line it reads: "check" trains a step on each of the batches and tells all losses and gradient
+norms (to be compared with the package's), a number trains as many more steps and tells the last ones. Only torch and
+NumPy are needed.
 
 Layers, widths, spectral norms (one power iteration for each update of a network, none for its other uses), losses, Adam
 and moving average are the package's; 1x1 convolutions stand on the side of the resampling where they are cheap, as
@@ -219,7 +219,11 @@ class Trainer:
         self.done = 0
 
     def step(self) -> list[float]:
-        """One update of each network and of the average; losses of discriminator and generator."""
+        """One update of each network and of the average.
+
+        Returns:
+            Losses of discriminator and generator, then the norms of their gradients.
+        """
         batch = self.batches[self.done % len(self.batches)]
         generator, discriminator = self.generator, self.discriminator
         power_iterations(generator, False)
@@ -233,6 +237,7 @@ class Trainer:
         discriminator_loss = functional.relu(1.0 - real).mean() + functional.relu(1.0 + fake).mean()
         self.optimizers["discriminator"].zero_grad()
         discriminator_loss.backward()
+        discriminator_norm = gradient_norm(discriminator)
         self.optimizers["discriminator"].step()
 
         power_iterations(generator, True)
@@ -241,6 +246,7 @@ class Trainer:
         generator_loss = -discriminator(generator(batch["latents2"], batch["labels2"]), batch["labels2"]).mean()
         self.optimizers["generator"].zero_grad()
         generator_loss.backward()
+        generator_norm = gradient_norm(generator)
         self.optimizers["generator"].step()
         discriminator.requires_grad_(True)
 
@@ -250,7 +256,13 @@ class Trainer:
             pairs += [p for p in zip(self.average.buffers(), generator.buffers()) if p[0].is_floating_point()]
             torch._foreach_lerp_([a for a, _ in pairs], [g.detach() for _, g in pairs], 1.0 - decay)
         self.done += 1
-        return [float(discriminator_loss.detach()), float(generator_loss.detach())]
+        numbers = (discriminator_loss, generator_loss, discriminator_norm, generator_norm)
+        return [float(number.detach()) for number in numbers]
+
+
+def gradient_norm(network: nn.Module) -> torch.Tensor:
+    """Over all parameters, as the package's steps tell it too."""
+    return nn.utils.get_total_norm([parameter.grad for parameter in network.parameters()])
 
 
 def peak_mib() -> float:

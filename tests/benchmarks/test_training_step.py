@@ -41,7 +41,7 @@ def measured(**seconds: list[float]) -> dict[str, Any]:
 
 def test_targets_take_the_faster_pytorch_and_say_why_one_is_missing() -> None:
     presets = measured(sngan_star=[1.0, 1.0, 1.0], sagan=[2.0, 2.0, 2.0], attennorm=[1.2, 1.0, 1.05])
-    presets["subjects"][PROJECTION] = presets["subjects"]["attennorm"]
+    presets["subjects"][PROJECTION] = {"status": "measured", "seconds": [1.2, 1.2, 1.2]}
     peers = measured(sngan_star=[1.0, 1.0, 2.0], **{TORCH[0]: [3.0, 3.0, 3.0], TORCH[1]: [0.9, 0.9, 1.6]})
     found = {
         target.name: target
@@ -51,5 +51,7 @@ def test_targets_take_the_faster_pytorch_and_say_why_one_is_missing() -> None:
         (None, "not measured"),
         (1.05, "met"),
         (pytest.approx(2 / 1.05), "met"),
+        (1.2, "missed"),
+        (pytest.approx(2 / 1.2), "met"),
         (0.9, "missed"),
     ]
