@@ -175,7 +175,7 @@ def tables(results: Results) -> str:
             f"**{name}** (load average before: {case['load_before']:.1f})",
             "",
             f"| step | parameters, G + D | a step, median (quartiles) | images/s | over {case['baseline']} | off the "
-            "package's losses | rounds |",
+            "package's numbers | rounds |",
             "|---|---|---|---|---|---|---|",
         ]
         for subject, found in case["subjects"].items():
