@@ -97,6 +97,8 @@ def _address(process: Process) -> str:
 def demo(root: Path) -> Iterator[Process]:
     with _started(root, str(root / "inpainting"), str(root / "generation")) as process:
         yield process
+        process.terminate()  # killed, it would leave its files behind
+        process.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,8 @@ def server(root: Path) -> Iterator[ServingServer]:
 def served_demo(root: Path, server: ServingServer, demo: Process) -> Iterator[Process]:
     with _started(root, f"http://{server.rest_address}") as process:
         yield process
+        process.terminate()  # killed, it would leave its files behind
+        process.wait(20)
 
 
 @pytest.fixture(scope="module")
