@@ -127,7 +127,7 @@ lock:  ## resolve requirements/*.txt again, keeping versions where possible (LOC
 	$(call lock_command,3.10) setup.cfg requirements/current.in --extra data --extra evaluation --extra serving --extra demo \
 		--extra test --extra notebooks --extra docs --extra dev -o requirements/current.txt
 	$(call lock_command,3.9) setup.cfg requirements/classic.in --extra classic --extra data --extra evaluation \
-		--extra serving_classic --extra demo --extra test -o requirements/classic.txt
+		--extra serving_classic --extra test -o requirements/classic.txt
 lock_command = $(UV) pip compile --quiet --universal --python-version $(1) --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(LOCK_FLAGS)
 
