@@ -298,6 +298,7 @@ def plot(results: Results, path: Path) -> None:
     left.legend(fontsize=8)
     left.grid(alpha=0.3)
     name = "training as in the networks"
+    right.set_visible(name in results)
     if name in results:
         names = [n for n, found in results[name]["subjects"].items() if found.get("median")]
         over = [ratio(results[name], n, PAIR) for n in names]
