@@ -169,6 +169,8 @@ def prepare_kept(name: str, shape: Sequence[int]) -> Prepared:
         keep(features)  # makes the graphs
     held, gradient = min((keep(features) for _ in range(3)), key=lambda pair: pair[0])
     size = 4 * math.prod(shape) / 2**20
+    if held < size:  # the output alone is as large
+        raise RuntimeError(f"memory was used again: {held:.1f} MiB more held, of which {size:.1f} MiB are the output")
     return Prepared(lambda: gradient, [tuple(shape)], facts={"kept_mib": held, "kept_of_input": held / size})
 
 
@@ -255,10 +257,10 @@ def targets(results: Results) -> list[Target]:
     if name in results:
         over = ratio(results[name], ATTENTIVE, PAIR)
         found.append(target_of_ratio(f"{name}: over instance normalization + 1x1 convolution", "<=", 2.0, over))
-    if KEPT in results:
-        times = results[KEPT]["subjects"][ATTENTIVE].get("facts", {}).get("kept_of_input")
-        note = "with the output, without the input itself"
-        found.append(Target("memory kept for the backward pass, over the input's size", "<=", 3.0, times, note=note))
+    kept = results.get(KEPT, {"subjects": {ATTENTIVE: {}}})["subjects"][ATTENTIVE]
+    times = kept.get("facts", {}).get("kept_of_input")
+    note = "with the output, without the input itself" if times else "the process's size does not show it, see NOTES.md"
+    found.append(Target("memory kept for the backward pass, over the input's size", "<=", 3.0, times, note=note))
     return found
 
 
