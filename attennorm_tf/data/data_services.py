@@ -143,7 +143,12 @@ def decoded_elements(
         return host_function(decode, inputs, dtype)
 
     # Decoding uses every core within one element; two at a time hide the seams.
-    return source.map(lambda *columns: element(call, *columns), num_parallel_calls=2)
+
+    @tf.autograph.experimental.do_not_convert  # plain Python
+    def one(*columns: Any) -> Any:
+        return element(call, *columns)
+
+    return source.map(one, num_parallel_calls=2)
 
 
 @contextlib.contextmanager

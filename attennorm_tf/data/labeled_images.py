@@ -158,6 +158,7 @@ class LabeledImages(abc.ABC):
             drop_remainder=drop_remainder,
         )
 
+        @tf.autograph.experimental.do_not_convert  # plain Python: half a second of a start
         def finish(images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             images = to_unit_range(images)
             if horizontal_flip:
@@ -293,7 +294,12 @@ class IndexedImages(LabeledImages):
         elements = decoded_elements(
             plan.elements(), element, self.decoder(resolution), services, lambda: self.decoding_request(resolution)
         )
-        return elements.map(lambda batch, indices, positions: (batch, tf.gather(labels, indices), positions))
+
+        @tf.autograph.experimental.do_not_convert
+        def labelled(batch: tf.Tensor, indices: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return batch, tf.gather(labels, indices), positions
+
+        return elements.map(labelled)
 
     def _all_images(self, resolution: int) -> tf.Tensor | None:
         """The whole data set at `resolution` if it fits into the budget (the last resolution is kept)."""

@@ -22,11 +22,17 @@ def stream_records(records: tf.data.Dataset, plan: StreamPlan, block_size: int) 
     first_epoch, offset = divmod(start, plan.num_examples)
     stream = _epoch(records, plan, block_size, tf.constant(first_epoch, tf.int64), offset)
     if plan.repeat:
+
+        @tf.autograph.experimental.do_not_convert
+        def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+            return _epoch(records, plan, block_size, epoch, 0)
+
         later = tf.data.Dataset.range(first_epoch + 1, tf.int64.max)
-        stream = stream.concatenate(later.flat_map(lambda epoch: _epoch(records, plan, block_size, epoch, 0)))
+        stream = stream.concatenate(later.flat_map(one_epoch))
     elif first_epoch:
         stream = stream.take(0)
 
+    @tf.autograph.experimental.do_not_convert  # plain Python, like the functions below
     def replicas(positions: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
         def one(replica: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
             first = (plan.input_pipeline_id * plan.replicas_per_pipeline + replica) * plan.per_replica_batch
@@ -49,6 +55,7 @@ def _epoch(
     first_block, rest = divmod(offset, size)
     num_blocks = -(-plan.num_examples // size)
 
+    @tf.autograph.experimental.do_not_convert
     def shuffled(block: tf.Tensor, rows: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
         count = tf.shape(rows[0], out_type=tf.int64)[0]
         # Every block of every epoch has a permutation of its own, as if it were an epoch of `count` examples.
@@ -57,4 +64,4 @@ def _epoch(
         return tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, order) for column in rows))
 
     blocks = records.skip(first_block * size).batch(size).enumerate(first_block)
-    return blocks.flat_map(lambda block, rows: shuffled(block, rows)).skip(rest)
+    return blocks.flat_map(shuffled).skip(rest)

@@ -122,6 +122,7 @@ class Photographs(abc.ABC):
         )
         shape = (plan.per_replica_batch, resolution, resolution)
 
+        @tf.autograph.experimental.do_not_convert  # plain Python
         def finish(images: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             holes = masks(positions, seed, (resolution, resolution))
             return tf.ensure_shape(to_unit_range(images), (*shape, 3)), tf.ensure_shape(holes, (*shape, 1))
