@@ -18,7 +18,7 @@ from attennorm_tf.training import CheckpointStore
 from tests.processes import run_module, start_module
 
 TINY = (
-    "--config.model.width=0.125",
+    "--config.model.width=0.0625",
     "--config.training.steps=4",
     "--config.training.batch_size=8",
     "--config.training.steps_per_call=2",
@@ -29,8 +29,12 @@ TINY = (
 )
 
 
-def train(workdir: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return run_module("train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={workdir}", *arguments)
+CONFIG = "--config=train/configs/digits_attennorm.py"
+PLAIN = f"{CONFIG}:sngan_star"  # without attention it starts sooner
+
+
+def train(workdir: Path, *arguments: str, config: str = CONFIG) -> subprocess.CompletedProcess:
+    return run_module("train.gan", config, f"--workdir={workdir}", *arguments)
 
 
 def folder(root: Path, classes: int = 2, images: int = 5) -> Path:
@@ -144,7 +148,7 @@ def test_another_experiment_is_refused_with_the_difference(finished: tuple[Path,
     done = train(finished[0], *TINY, "--config.model.width=0.25", "--config.training.seed=1")
     assert done.returncode == 1
     assert "holds another experiment" in done.stderr
-    assert "model.width: 0.125 -> 0.25" in done.stderr
+    assert "model.width: 0.0625 -> 0.25" in done.stderr
     assert "training.seed: 0 -> 1" in done.stderr
     assert sorted(path.name for path in (finished[0] / "checkpoints").iterdir()) == before
 
@@ -152,9 +156,7 @@ def test_another_experiment_is_refused_with_the_difference(finished: tuple[Path,
 @pytest.mark.slow
 def test_ctrl_c_saves(tmp_path: Path) -> None:
     arguments = [*TINY, "--config.training.steps=100000", "--config.evaluation.classifier="]
-    with start_module(
-        "train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={tmp_path}", *arguments
-    ) as process:
+    with start_module("train.gan", PLAIN, f"--workdir={tmp_path}", *arguments) as process:
         deadline = time.monotonic() + 200
         while not (tmp_path / "metrics.jsonl").exists():
             assert process.poll() is None, process.stderr
@@ -180,7 +182,7 @@ def test_a_folder_of_colour_images_trains(tmp_path: Path) -> None:
         "--config.data.name=image_folder",
         f"--config.data.root={root}",
     )
-    done = train(tmp_path / "run", *arguments)
+    done = train(tmp_path / "run", *arguments, config=PLAIN)
     assert done.returncode == 1
     assert f"{root}/class0/broken.jpg" in done.stderr
     assert "Traceback" not in done.stderr

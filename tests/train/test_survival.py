@@ -17,7 +17,7 @@ from tests.train.kill_run import gan_flags, kill, losses, state, wait_for
 
 STEPS = 60
 KILLS = 20
-TINY = gan_flags("sngan_star", STEPS)
+TINY = (*gan_flags("sngan", STEPS), "--config.training.discriminator_steps=1")
 
 
 def start(workdir: Path, *more: str) -> Process:
