@@ -105,10 +105,10 @@ types: .venv/$(PACKAGE)  ## mypy
 test-current: .venv/$(PACKAGE)  ## doctests and tests on the current stack
 	$(call run_pytest,.venv,current,"not legacy")
 
-test-classic:  ## the same and the legacy tests on the classic stack, where a Python 3.9 to 3.11 exists
+test-classic:  ## the same, but for those marked once, and the legacy tests on the classic stack, where a Python 3.9 to 3.11 exists
 	@if [ -e $(CLASSIC) ] || ($(call find_python,$(CLASSIC_PYTHON_CANDIDATES),9,11)) > /dev/null; then \
-		$(MAKE) --no-print-directory .venv-classic/$(PACKAGE) && echo 'The same tests on the classic stack' && \
-		$(call run_pytest,.venv-classic,classic,"legacy or not legacy"); \
+		$(MAKE) --no-print-directory .venv-classic/$(PACKAGE) && echo 'The classic stack: the same tests but for those marked once, and the legacy ones' && \
+		$(call run_pytest,.venv-classic,classic,"(legacy or not legacy) and not once"); \
 	else echo "No Python 3.9 to 3.11 (tried: $(CLASSIC_PYTHON_CANDIDATES)): the classic stack was not tested"; fi
 
 bench: .venv/$(PACKAGE)  ## benchmarks/results/*: all benchmarks (hours), or BENCH="layer ..."; BENCH_FLAGS=--quick tries them

@@ -37,6 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_killed_twenty_times_the_end_is_the_same(whole: tuple[Path, float], tmp_path: Path) -> None:
     """Eight times while it starts, seven while it writes a checkpoint, five between; the seed fixes the moments."""
     random = np.random.default_rng(20)
