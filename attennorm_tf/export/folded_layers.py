@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from attennorm_tf.layers.regional_normalization import regional_normalization
+from attennorm_tf.layers.resampled_convolution import taps_of_two_places
 from attennorm_tf.layers.spectral_normalization import SpectralNormalization
 
 # Channels with |mean| > FAR * std are centred before they are scaled: in x * scale - mean * scale, such a difference
@@ -52,17 +53,11 @@ def sizes_of(tensor: tf.Tensor) -> list[Any]:
     return [dynamic[axis] if size is None else size for axis, size in enumerate(tensor.shape)]
 
 
-def doubled(images: tf.Tensor) -> tf.Tensor:
-    """Nearest-neighbour upsampling by two."""
-    height, width = sizes_of(images)[1:3]
-    return tf.image.resize(images, [2 * height, 2 * width], method="nearest")
-
-
 class FoldedConvolution(tf.Module):
     """A "same" convolution, bias, activation.
 
     Args:
-        weights: (h, w, c, filters) and (filters,).
+        weights: (h, w, c, filters) and (filters,); with `double`, h = w is odd.
         stride: of both axes.
         dilation: of both axes.
         activation: of the result.
@@ -80,13 +75,21 @@ class FoldedConvolution(tf.Module):
         name: str = "convolution",
     ):
         super().__init__(name=name)
-        self.kernel = variable(f"{name}/kernel", weights.kernel)
+        kernel = weights.kernel
+        if double:
+            # One transposed convolution, its kernel as `layers.resampled_convolution.convolution_of_doubled` makes it.
+            kernel = taps_of_two_places(tf.constant(kernel[::-1, ::-1].transpose(0, 1, 3, 2))).numpy()
+        self.kernel = variable(f"{name}/kernel", kernel)
         self.bias = variable(f"{name}/bias", weights.bias)
         self._stride, self._dilation, self._activation, self._double = stride, dilation, activation, double
 
     def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
-        hidden = doubled(inputs) if self._double else inputs
-        hidden = tf.nn.conv2d(hidden, self.kernel, self._stride, "SAME", dilations=self._dilation)
+        if self._double:
+            batch, height, width, _ = sizes_of(inputs)
+            sizes = [batch, 2 * height, 2 * width, self.bias.shape[0]]
+            hidden = tf.nn.conv2d_transpose(inputs, self.kernel, sizes, 2, "SAME")
+        else:
+            hidden = tf.nn.conv2d(inputs, self.kernel, self._stride, "SAME", dilations=self._dilation)
         return self._activation(tf.nn.bias_add(hidden, self.bias))
 
 
