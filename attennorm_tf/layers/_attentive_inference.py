@@ -5,7 +5,7 @@
 with A and D (n, c) from sum S, sum S V and sum S^2 V^2 of each image: Algorithm 1 without pivots, which is exact unless
 an entity owns nearly all of an image on which a channel is nearly constant. `sum (S V - mean)^2` then cancels; where it
 does, the image is computed as in training. Large maps are worked on a chunk at a time, so that what is made of a chunk
-stays in the processor's cache until it has been used: V and S are stored, everything else is small.
+stays in the processor's cache until it has been used: S is stored, V computed again, everything else is small.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tensorflow as tf
 from attennorm_tf.layers._regional_gradient import normalize_regions, safe_sqrt
 from attennorm_tf.layers._regional_pivots import FAR
 
-LARGE = 2**22  # elements of a batch of maps that are worked on in chunks
+LARGE = 2**21  # elements of a batch of maps that are worked on in chunks
 CHUNK = 2**19  # elements of a chunk: 2 MiB, 4 MiB with its values
 AT_ONCE = 2  # chunks
 
@@ -93,7 +93,7 @@ def _forward(features: tf.Tensor, weights: Weights, epsilon: float) -> tf.Tensor
     chunks = 0 if None in (batch, height, width) else chunks_of_image(batch, height * width, channels)
     if chunks:
         maps = tf.reshape(features, [batch * chunks, height * width // chunks, channels])
-        layouts, values, *sums = _project_chunks(maps, weights)
+        layouts, *sums = _project_chunks(maps, weights)
         sums = [tf.reduce_sum(tf.reshape(each, [batch, chunks, *each.shape[1:]]), axis=1) for each in sums]
     else:
         maps = tf.reshape(features, [size[0], size[1] * size[2], channels])
@@ -103,7 +103,7 @@ def _forward(features: tf.Tensor, weights: Weights, epsilon: float) -> tf.Tensor
 
     def apply() -> tf.Tensor:
         if chunks:
-            out = _apply_chunks(maps, layouts, values, slope, intercept, chunks)
+            out = _apply_chunks(maps, layouts, weights, slope, intercept, chunks)
         else:
             out = _apply(maps, layouts, values, slope, intercept)
         return tf.reshape(out, size)
@@ -119,12 +119,16 @@ def _layout_and_values(maps: tf.Tensor, weights: Weights) -> tuple[tf.Tensor, tf
     shape = tf.shape(maps)
     flat = tf.reshape(maps, [-1, maps.shape[2]])  # one product for all images
     layout = tf.nn.softmax(tf.linalg.matmul(flat, weights.entities, transpose_b=True))
-    layout = tf.reshape(layout, [shape[0], shape[1], layout.shape[1]])
-    values = maps
-    if weights.value_kernel is not None:
-        values = tf.nn.bias_add(tf.linalg.matmul(flat, weights.value_kernel), weights.value_bias)
-        values = tf.reshape(values, shape)
-    return layout, values
+    return tf.reshape(layout, [shape[0], shape[1], layout.shape[1]]), _values(maps, weights)
+
+
+def _values(maps: tf.Tensor, weights: Weights) -> tf.Tensor:
+    """V (b, p, c)."""
+    if weights.value_kernel is None:
+        return maps
+    flat = tf.reshape(maps, [-1, maps.shape[2]])
+    values = tf.nn.bias_add(tf.linalg.matmul(flat, weights.value_kernel), weights.value_bias)
+    return tf.reshape(values, tf.shape(maps))
 
 
 def _project(maps: tf.Tensor, weights: Weights) -> tuple[tf.Tensor, ...]:
@@ -164,24 +168,24 @@ def _arrays(count: int, *elements: tuple[tf.DType, list[int]]) -> list[tf.Tensor
 
 
 def _project_chunks(maps: tf.Tensor, weights: Weights) -> tuple[Any, ...]:
-    """`_project` a chunk at a time: S and V as arrays of chunks, the sums stacked."""
+    """`_project` a chunk at a time: S as an array of chunks, the sums stacked; V, twice as large as S or more, goes."""
     count, pixels, channels = maps.shape
     n, dtype = weights.entities.shape[0], maps.dtype
-    shapes = ([1, pixels, n], [1, pixels, channels], [1, n, 1], [1, n, channels], [1, n, channels])
+    shapes = ([1, pixels, n], [1, n, 1], [1, n, channels], [1, n, channels])
     arrays = _arrays(count, *((dtype, shape) for shape in shapes))
 
     def work(index: tf.Tensor, *arrays: tf.TensorArray) -> tuple[Any, ...]:
-        made = _project(maps[index][tf.newaxis], weights)
-        return (index + 1, *(array.write(index, part) for array, part in zip(arrays, made)))
+        layout, _, *sums = _project(maps[index][tf.newaxis], weights)
+        return (index + 1, *(array.write(index, part) for array, part in zip(arrays, (layout, *sums))))
 
-    _, layouts, values, *sums = tf.while_loop(
+    _, layouts, *sums = tf.while_loop(
         lambda index, *_: index < count, work, (0, *arrays), parallel_iterations=AT_ONCE, maximum_iterations=count
     )
-    return (layouts, values, *(array.concat() for array in sums))
+    return (layouts, *(array.concat() for array in sums))
 
 
 def _apply_chunks(
-    maps: tf.Tensor, layouts: Any, values: Any, slope: tf.Tensor, intercept: tf.Tensor, chunks: int
+    maps: tf.Tensor, layouts: Any, weights: Weights, slope: tf.Tensor, intercept: tf.Tensor, chunks: int
 ) -> tf.Tensor:
     """`_apply` a chunk at a time."""
     count, pixels, channels = maps.shape
@@ -189,8 +193,9 @@ def _apply_chunks(
 
     def work(index: tf.Tensor, done: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         image = index // chunks
-        parts = (maps[index][tf.newaxis], layouts.read(index), values.read(index))
-        return index + 1, done.write(index, _apply(*parts, slope[image][tf.newaxis], intercept[image][tf.newaxis]))
+        chunk = maps[index][tf.newaxis]
+        affine = slope[image][tf.newaxis], intercept[image][tf.newaxis]
+        return index + 1, done.write(index, _apply(chunk, layouts.read(index), _values(chunk, weights), *affine))
 
     _, done = tf.while_loop(
         lambda index, _: index < count, work, (0, done), parallel_iterations=AT_ONCE, maximum_iterations=count
