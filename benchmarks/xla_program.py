@@ -35,23 +35,27 @@ from absl import app, flags
 from benchmarks.xla_runner import as_stored, sampled, seeded
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("functions", None, "write: of them; default: all.")
-flags.DEFINE_list("sizes", None, "write: heights of the square maps; default: each function's own.")
-flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "write: types of the inputs.")
-flags.DEFINE_integer("batch", None, "write: maps of a call, where that can be chosen; default: the function's own.")
-flags.DEFINE_enum("inputs", "stored", ["stored", "seeded"], "write: large inputs in files, or described by a seed.")
-flags.DEFINE_bool("expected", True, "write: compute the outputs here, for the runner to compare with.")
-flags.DEFINE_string("output", None, "write: folder of the programs; run: folder of the results.", required=True)
-flags.DEFINE_string("jax_python", sys.executable, "run: Python of an environment with jax.")
-flags.DEFINE_integer("rounds", 20, "run: rounds of timed calls.", lower_bound=1)
-flags.DEFINE_float("round_seconds", 0.05, "run: work of a round.")
-flags.DEFINE_float("tolerance", 0.0, "run: instead of the programs' own.")
-flags.DEFINE_string("platform", "", "run: of jax, as cpu or gpu; default: its first.")
 
 LARGE = 1 << 16  # bytes from which on an input may be described by a seed
 SAMPLED = 1 << 16  # numbers of a large output that are kept
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.03}  # of an output's largest value
 _TYPES = {"pred": "bool", "f32": "float32", "bf16": "bfloat16", "s32": "int32", "s64": "int64", "f64": "float64"}
+
+
+def define_flags() -> None:
+    """Of this command; other benchmarks, which a process may import as well, have an `--output` of their own."""
+    flags.DEFINE_list("functions", None, "write: of them; default: all.")
+    flags.DEFINE_list("sizes", None, "write: heights of the square maps; default: each function's own.")
+    flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "write: types of the inputs.")
+    flags.DEFINE_integer("batch", None, "write: maps of a call, where that can be chosen; default: the function's own.")
+    flags.DEFINE_enum("inputs", "stored", ["stored", "seeded"], "write: large inputs in files, or described by a seed.")
+    flags.DEFINE_bool("expected", True, "write: compute the outputs here, for the runner to compare with.")
+    flags.DEFINE_string("output", None, "write: folder of the programs; run: folder of the results.", required=True)
+    flags.DEFINE_string("jax_python", sys.executable, "run: Python of an environment with jax.")
+    flags.DEFINE_integer("rounds", 20, "run: rounds of timed calls.", lower_bound=1)
+    flags.DEFINE_float("round_seconds", 0.05, "run: work of a round.")
+    flags.DEFINE_float("tolerance", 0.0, "run: instead of the programs' own.")
+    flags.DEFINE_string("platform", "", "run: of jax, as cpu or gpu; default: its first.")
 
 
 def write_program(
@@ -334,5 +338,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    define_flags()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(main)

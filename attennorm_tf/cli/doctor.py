@@ -25,7 +25,7 @@ from attennorm_tf.cli.start_up import errors_unheard
 from attennorm_tf.inference.self_check import self_check
 
 _FLAGS = flags.FlagValues()
-_DEVELOPERS = ("test", "dev", "docs")  # extras that a user needs none of
+_DEVELOPERS = ("test", "dev", "docs", "jax", "notebooks", "peers")  # extras that a user needs none of
 _WIDTH = 80
 
 

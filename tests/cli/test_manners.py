@@ -198,7 +198,7 @@ def test_the_doctor_finds_a_layer_that_raises(
     def broken(*arguments: object, **options: object) -> tf.Tensor:
         raise RuntimeError("no such kernel\nand more")
 
-    monkeypatch.setattr(attentive_normalization, "regional_normalization", broken)
+    monkeypatch.setattr(attentive_normalization, "attentive_inference", broken)
     code, said = _doctor(capsys)
     assert code == 1
     assert re.search(r"FAILED  output on CPU:0 = the formula in float64: *\n? *RuntimeError: no such kernel", said)
@@ -206,15 +206,15 @@ def test_the_doctor_finds_a_layer_that_raises(
 
 
 def test_a_wrong_output_and_a_wrong_gradient_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = attentive_normalization.regional_normalization
+    right = attentive_normalization.attentive_inference
 
     def found(broken: Any) -> list[bool]:
-        monkeypatch.setattr(attentive_normalization, "regional_normalization", broken)
+        monkeypatch.setattr(attentive_normalization, "attentive_inference", broken)
         return [checks._check("", attempt, "CPU:0").passed for attempt in (checks._forward, checks._gradient)]
 
     assert found(right) == [True, True]
     # Another function with its own gradient; the right function with another gradient.
-    assert found(lambda values, *rest, **options: 1.001 * right(values, *rest, **options)) == [False, True]
+    assert found(lambda *rest, **options: 1.001 * right(*rest, **options)) == [False, True]
     assert found(lambda *rest, **options: _without_gradient(right(*rest, **options))) == [True, False]
 
 

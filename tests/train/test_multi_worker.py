@@ -81,6 +81,7 @@ def check_equal(one: Path, two: Path, without_gradient: str = "(?!)") -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_the_example_of_the_documentation_trains_as_one_process(tmp_path: Path) -> None:
     """With batch normalization over both processes; the script as it stands in docs."""
     alone = start_module(
