@@ -198,7 +198,8 @@ def test_the_doctor_finds_a_layer_that_raises(
     def broken(*arguments: object, **options: object) -> tf.Tensor:
         raise RuntimeError("no such kernel\nand more")
 
-    monkeypatch.setattr(attentive_normalization, "attentive_inference", broken)
+    for name in ("attentive_inference", "regional_normalization"):
+        monkeypatch.setattr(attentive_normalization, name, broken)
     code, said = _doctor(capsys)
     assert code == 1
     assert re.search(r"FAILED  output on CPU:0 = the formula in float64: *\n? *RuntimeError: no such kernel", said)
