@@ -24,6 +24,7 @@ BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "training_memory": ("benchmarks.training_memory",),
     "training_step": ("benchmarks.training_step",),
     "start_up": ("benchmarks.start_up",),
+    "precision": ("benchmarks.precision",),
 }
 
 
