@@ -71,7 +71,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     plain = {row["stack"]: row["accuracy"] for row in rows if (row["precision"], row["xla"]) == ("float32", False)}
     lines = [
         "Generated digits that the digits' classifier reads as the class asked for, by arithmetic; the demo's",
-        "experiment trained to its end. At most 3 points less than float32 were asked. Command: `python -m benchmarks.precision`",
+        "experiment trained to its end. At most 3 points less than float32 were asked.",
+        "Command: `python -m benchmarks.precision`",
         "",
         "| stack | precision | XLA | read as asked | to float32, points | Frechet distance |",
         "|---|---|---|--:|--:|--:|",
