@@ -124,7 +124,9 @@ def naming_lost_workers() -> Iterator[None]:
     """
     try:
         yield
-    except tf.errors.OpError as error:
+    except Exception as error:
+        if not isinstance(error, tf.errors.OpError) and not isinstance(error.__cause__, tf.errors.OpError):
+            raise  # not of an operation; a checkpoint that could not be written for one has it as its cause
         watch = PeerWatch.current
         # The connection may break a moment before the port is closed.
         for _ in range(10 if watch is not None else 0):
