@@ -89,7 +89,7 @@ def package_lines() -> list[str]:
             state = metadata.version(name.group())
         except metadata.PackageNotFoundError:
             state = f"missing: pip install 'attennorm_tf[{extra.group(1)}]'"
-        lines.append(f"{extra.group(1):<12}{name.group():<26}{state}")
+        lines.append(f"{extra.group(1):<12}{name.group():<24}{state}")
     return lines or ["none are known"]
 
 

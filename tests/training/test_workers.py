@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 
 from attennorm_tf.data import load_dataset
 from attennorm_tf.training import CheckpointStore
-from tests.cluster_jobs import finish, start_job, wait_for
+from tests.cluster_jobs import finish, free_addresses, start_job, tf_config, wait_for
+from tests.processes import start_module
 
 WORKER = "tests.training.worker_job"
 NOTICED_WITHIN = 10.0  # seconds, on a busy machine; docs/scaling.md says what was measured
@@ -104,8 +106,12 @@ def test_workers_with_different_configs_print_the_difference(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_start_loses_nothing(tmp_path: Path, name: signal.Signals) -> None:
     """The second worker never comes; the first still waits for it."""
-    job = start_job(2, "train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={tmp_path / 'run'}")[:1]
-    wait_for(lambda: "worker 0 of 2" in job[0].stderr, job)
-    job[0].send_signal(name)
-    assert finish(job, 60) == [0 if name == signal.SIGTERM else 130]
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # not listening; nothing else gets this port
+        addresses = [*free_addresses(1), f"127.0.0.1:{nobody.getsockname()[1]}"]
+        flags = ("--config=train/configs/digits_attennorm.py", f"--workdir={tmp_path / 'run'}")
+        job = [start_module("train.gan", *flags, env={"TF_CONFIG": tf_config(addresses, 0)})]
+        wait_for(lambda: "worker 0 of 2" in job[0].stderr, job)
+        job[0].send_signal(name)
+        assert finish(job, 60) == [0 if name == signal.SIGTERM else 130]
     assert f"stopped by {name.name} outside the training steps: nothing is lost" in job[0].stdout
