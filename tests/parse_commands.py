@@ -22,6 +22,8 @@ from absl import flags
 def problem(module: Any, arguments: list[str]) -> str | None:
     """What the flags of an imported module say to the arguments."""
     own = getattr(module, "_FLAGS", None)
+    if hasattr(module, "define_flags"):
+        module.define_flags()
     parsed = flags.FLAGS if own is None else copy.deepcopy(own)
     if own is not None or module.__name__.startswith("train."):  # what run_command adds
         for name in ("verbose", "version"):
