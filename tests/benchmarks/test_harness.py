@@ -90,13 +90,13 @@ def test_times_memory_and_ratio_of_known_subjects(two_speeds) -> None:
     fast, slow = two_speeds["subjects"]["0.01 s"], two_speeds["subjects"]["0.03 s"]
     assert fast["status"] == slow["status"] == "measured"
     assert len(fast["seconds"]) == len(slow["seconds"]) == 5
-    assert 0.01 <= fast["median"] < slow["median"] >= 0.03
+    assert 0.01 <= fast["median"] < 0.03 <= slow["median"]
     assert fast["fastest"] <= fast["quartiles"][0] <= fast["median"] <= fast["quartiles"][1]
-    assert 63 < fast["added_mib"] < 80
+    assert 63.9 <= fast["added_mib"] < 80  # 64 MiB, but for some pages that were in use before
     assert fast["peak_mib"] > fast["added_mib"]
     assert fast["error"] == 0
     found = harness.ratio(two_speeds, "0.03 s", "0.01 s")
-    assert 1.2 < found.median < 6
+    assert 1.5 < found.median < 4
     assert found.quartiles[0] <= found.median <= found.quartiles[1]
     assert harness.ratio(two_speeds, "0.03 s", "another") is None
 

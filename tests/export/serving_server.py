@@ -95,6 +95,7 @@ class ServingServer:
         if rest_tls is not None:
             self._http.socket = rest_tls.wrap_socket(self._http.socket, server_side=True)
         self._http.served = self  # type: ignore[attr-defined]
+        self.ended = False
         self.rest_address = f"127.0.0.1:{self._http.server_address[1]}"
 
     def __enter__(self) -> ServingServer:
@@ -103,6 +104,7 @@ class ServingServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended = True
         self._grpc.stop(None).wait()
         self._http.shutdown()
         self._http.server_close()
@@ -219,6 +221,13 @@ class _Rest(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+    def parse_request(self) -> bool:
+        """A server that has ended answers nothing more on the connections that clients keep."""
+        if self.server.served.ended:
+            self.close_connection = True
+            return False
+        return super().parse_request()
 
     def do_GET(self) -> None:
         self._answer(self._get)

@@ -113,5 +113,5 @@ def test_a_signal_during_the_start_loses_nothing(tmp_path: Path, name: signal.Si
         job = [start_module("train.gan", *flags, env={"TF_CONFIG": tf_config(addresses, 0)})]
         wait_for(lambda: "worker 0 of 2" in job[0].stderr, job)
         job[0].send_signal(name)
-        assert finish(job, 60) == [0 if name == signal.SIGTERM else 130]
+        assert finish(job, 20) == [0 if name == signal.SIGTERM else 130]
     assert f"stopped by {name.name} outside the training steps: nothing is lost" in job[0].stdout
