@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Callable
+from typing import Any, Callable
 
 import tensorflow as tf
 
@@ -19,6 +19,7 @@ import tensorflow as tf
 _CIPHER_ROUNDS = 16
 _ORDER, _FLIP = 0, 1
 _FLIP_BLOCK = 1024
+AHEAD = 4  # batches in the making, and as many made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,13 +178,17 @@ def stream_words(positions: tf.Tensor, seed: int, purpose: str, count: int) -> t
     return tf.cast(tf.map_fn(words, positions, fn_output_signature=tf.TensorSpec([count], tf.uint32)), tf.int64)
 
 
-def stream_options() -> tf.data.Options:
-    """Options of every data set that follows a `StreamPlan`."""
+def finished_ahead(elements: tf.data.Dataset, finish: Callable[..., Any]) -> tf.data.Dataset:
+    """The last stage of every data set that follows a `StreamPlan`: `finish` of each element, some batches ahead."""
+    dataset = elements.map(finish, num_parallel_calls=AHEAD).prefetch(AHEAD)
     options = tf.data.Options()
     options.deterministic = True
+    # Its thread sleeps up to a minute between two looks, and may miss that the iterator is being destroyed, which waits
+    # for it: now and then a command would end a minute late.
+    options.autotune.enabled = False
     # The pipelines share the batches out themselves.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return options
+    return dataset.with_options(options)
 
 
 def _fold(seed: int) -> tf.Tensor:

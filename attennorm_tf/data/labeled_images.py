@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from attennorm_tf.data.data_services import DataServices, Decode, decoded_elements
-from attennorm_tf.data.global_stream import StreamPlan, flip_decisions, stream_options
+from attennorm_tf.data.global_stream import StreamPlan, finished_ahead, flip_decisions
 
 DEFAULT_CACHE_BYTES = 256 * 2**20
 
@@ -167,8 +167,7 @@ class LabeledImages(abc.ABC):
             images = tf.ensure_shape(images, (plan.static_batch, resolution, resolution, self.channels))
             return images, tf.ensure_shape(tf.cast(labels, tf.int32), (plan.static_batch,))
 
-        dataset = self._elements(plan, resolution, services).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-        return dataset.prefetch(tf.data.AUTOTUNE).with_options(stream_options())
+        return finished_ahead(self._elements(plan, resolution, services), finish)
 
     @abc.abstractmethod
     def arrays(self, resolution: int, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:

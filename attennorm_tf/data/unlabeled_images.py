@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from attennorm_tf.data.data_services import DataServices, Decode, decoded_elements
-from attennorm_tf.data.global_stream import StreamPlan, stream_options, stream_words
+from attennorm_tf.data.global_stream import StreamPlan, finished_ahead, stream_words
 from attennorm_tf.data.image_decoding import centre_square, map_in_threads, resized_square
 from attennorm_tf.data.labeled_images import DEFAULT_CACHE_BYTES, load_arguments, to_unit_range
 from attennorm_tf.data.masks import MaskSource
@@ -128,8 +128,7 @@ class Photographs(abc.ABC):
             return tf.ensure_shape(to_unit_range(images), (*shape, 3)), tf.ensure_shape(holes, (*shape, 1))
 
         elements = self._elements(plan, Crops(resolution, min_crop_scale, horizontal_flip, seed), services)
-        dataset = elements.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-        return dataset.with_options(stream_options())
+        return finished_ahead(elements, finish)
 
     @abc.abstractmethod
     def arrays(self, resolution: int, limit: int | None = None) -> np.ndarray:
