@@ -72,10 +72,10 @@ class CompiledSteps:
         self.phase = phase
         self._strategy, self._counter, self._signals, self._guard = strategy, counter, signals, guard
         self._names: list[str] = []  # of the metrics, known once a step is traced
-        # A step has no Python `if` on a tensor: AutoGraph, a third of the time to trace it, has nothing to rewrite.
+        # No Python `if` or `while` on a tensor: AutoGraph, a third of the time to trace a step, has nothing to rewrite.
         self._step = tf.function(self._one_step, autograph=False)
-        self._steps = tf.function(self._several_steps)
-        self._apart = tf.function(self._step_on)
+        self._steps = tf.function(self._several_steps, autograph=False)
+        self._apart = tf.function(self._step_on, autograph=False)
 
     def trace(self, iterator: Any) -> None:
         """Makes the graph, which takes seconds to minutes."""
@@ -137,20 +137,23 @@ class CompiledSteps:
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, requests, axis=None)
 
     def _several_steps(self, iterator: Any, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        # The step is traced and optimised once: here for the number of its values, in the loop to run.
-        width = self._step.get_concrete_function(iterator).structured_outputs[0].shape[0]
+        # The step is traced and optimised once: here for the number of its metrics, in the loop to run.
+        self._step.get_concrete_function(iterator)
         size = len(self._names)
-        totals = tf.zeros([size, 2])
-        bad, done = tf.constant(-1, tf.int64), tf.constant(0, tf.int64)
-        flags = tf.zeros([width - size])
-        requests = self._requests()
-        while done < count and bad < 0 and tf.reduce_all(requests == 0):
+
+        def going_on(done: tf.Tensor, bad: tf.Tensor, requests: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_all([done < count, bad < 0, tf.reduce_all(requests == 0)])
+
+        def one_more(done: tf.Tensor, bad: tf.Tensor, _: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, ...]:
             values, requests = self._step(iterator)
             metrics, flags = values[:size], values[size:]
             finite = tf.math.is_finite(metrics)
             counted = tf.stack([tf.where(finite, metrics, 0.0), tf.cast(finite, tf.float32)], axis=1)
-            totals += counted
             if self._guard:
                 bad = tf.where(tf.reduce_any(flags > 0), tf.argmax(flags > 0), -1)
-            done += 1
+            return done + 1, bad, requests, totals + counted
+
+        none, start = tf.constant(-1, tf.int64), tf.constant(0, tf.int64)
+        first = (start, none, self._requests(), tf.zeros([size, 2]))
+        done, bad, requests, totals = tf.while_loop(going_on, one_more, first)
         return totals, tf.stack([done, bad]), requests
