@@ -45,6 +45,7 @@ from tests.inference.inpainters import tiny_inpainter
 LIMITS = Limits(max_batch=4, max_pixels=2048, max_request_pixels=4096, max_file_bytes=65_536)
 GOOD_EVERY = 100
 OVER_THE_WIRE_EVERY = 25
+PROTOCOLS = ("grpc", "rest")
 LONGEST = 60  # seconds of one request after which the process ends itself
 ROOMY = 48 << 20  # bytes that memory may grow by after the first fifth
 Request = tuple[str, str, dict[str, Any], bool]  # model, signature, inputs, whether it must be refused
@@ -142,6 +143,12 @@ def malformed_tensors() -> list[tuple[str, str, dict[str, Any]]]:
     return requests
 
 
+def refused_as_json(inputs: dict[str, Any]) -> bool:
+    """JSON has numbers, not their types: what is wrong by its type alone is right there."""
+    wide = (inputs.get("images", np.float32()).dtype, np.float64), (inputs.get("class_ids", np.int32()).dtype, np.int64)
+    return not any(given == dtype for given, dtype in wide)
+
+
 def strings(values: list[bytes]) -> np.ndarray:
     """Bytes as they are, final zeros too."""
     array = np.empty(len(values), object)
@@ -183,7 +190,7 @@ class Fuzzer:
         self._clients = {
             (model, protocol): ServingClient(server.address(protocol), model, protocol, deadline=deadline, retries=0)
             for model in ("inpainting", "generation")
-            for protocol in ("grpc", "rest")
+            for protocol in PROTOCOLS
         }
         self._good = [(request, self._answer(*request)) for request in good_requests()]
         self.codes: collections.Counter[str] = collections.Counter()
@@ -204,15 +211,14 @@ class Fuzzer:
             if set(answer) != set(expected) or any((answer[name] != expected[name]).any() for name in expected):
                 self.wrong.append(f"a good request to {request[:2]} has another answer than at first")
 
-    def send(self, number: int, request: Request) -> None:
-        """One malformed request."""
+    def send(self, number: int, request: Request, protocol: str | None = None) -> None:
+        """One malformed request, over the wire by a protocol or to the handler."""
         model, signature, inputs, refuse = request
         start = time.monotonic()
         try:
-            if number % OVER_THE_WIRE_EVERY:
+            if protocol is None:
                 self._answer(model, signature, inputs)
             else:
-                protocol = ("grpc", "rest")[number // OVER_THE_WIRE_EVERY % 2]
                 client = self._clients[model, protocol]
                 client.predict(signature, inputs, ["inpainted_bytes"] if "image_bytes" in inputs else ["images"])
             code, message = "OK", ""
@@ -222,6 +228,8 @@ class Fuzzer:
         with self._account:
             self.slowest = max(self.slowest, took)
             self.codes[code] += 1
+        if protocol == "rest" and not refused_as_json(inputs):
+            refuse = False
         allowed = ("INVALID_ARGUMENT", "FAILED_PRECONDITION") if signature == "nothing" else ("INVALID_ARGUMENT",)
         shown = {name: (values.dtype.name, values.shape) for name, values in inputs.items()}
         if code not in allowed and (refuse or code != "OK"):
@@ -241,7 +249,8 @@ class Fuzzer:
             self._begun[name] = time.monotonic()
             if number % GOOD_EVERY < numbers.step:
                 self.check_good()
-            self.send(number, next(requests))
+            turn, rest = divmod(number, OVER_THE_WIRE_EVERY)
+            self.send(number, next(requests), None if rest else PROTOCOLS[turn % 2])
         del self._begun[name]
 
     def longest_wait(self) -> float:
@@ -264,6 +273,10 @@ def main() -> int:
         config = config_of(*(entry(name, models / name) for name in ("inpainting", "generation")))
         with ServingServer(config) as server:
             fuzzer = Fuzzer(server, arguments.deadline)
+            for protocol in PROTOCOLS:  # every wrong tensor by both
+                for request in malformed_tensors():
+                    fuzzer.send(-1, (*request, True), protocol)
+            fuzzer.codes.clear()
             start = time.monotonic()
             memory = [0]
 

@@ -330,6 +330,9 @@ class _Rest(BaseHTTPRequestHandler):
             dtype = tf.as_dtype(expected[name].dtype) if name in expected else None
             try:
                 array = np.asarray(_decoded(values), object if dtype == tf.string else None)
+                # NumPy would read numbers in strings.
+                if dtype not in (None, tf.string) and array.dtype.kind not in "biuf":
+                    raise ValueError(f"JSON Value: {json.dumps(values)[:80]} is not of expected type: {dtype.name}")
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(array, dtype))
             except (ValueError, TypeError, AttributeError) as error:
                 raise ModelError("INVALID_ARGUMENT", f"Failed to process element of '{name}': {error}") from error
