@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tests.ordering import place
+from tests.ordering import is_once, place
 
 SEED = 20200614
 
@@ -28,11 +28,18 @@ def _configure_devices() -> None:
 
 
 _configure_devices()
+# TensorFlow's graphs are many objects, of which few are garbage before a test ends: looking for it took a twentieth of
+# the time. Every test begins with a collection, see below.
+gc.set_threshold(100_000, 50, 100)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take long go first."""
+    """The files that take long go first; those of one stack are marked."""
     items.sort(key=lambda item: place(item.path))
+    for item in items:
+        if is_once(item.path):
+            item.add_marker(pytest.mark.once)
 
 
 @pytest.fixture(autouse=True)

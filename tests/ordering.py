@@ -1,4 +1,6 @@
-"""The order of the test files: what takes long begins first, so that two processes of tests end together.
+"""The order of the test files, and which of them one stack is enough for.
+
+What takes long begins first, so that two processes of tests end together.
 
 `--dist loadfile` deals the files out in this order. In the order of their names the slowest would come last, and one
 process would work on them while the other has nothing left. Within a file the order stays.
@@ -34,9 +36,50 @@ SLOWEST = (
     "tests/models/test_inpainting.py",
 )
 
+# Files and folders about documents, benchmarks, programs as processes, arguments, files and clients: what they test is
+# the same on both stacks, or takes minutes. Their tests are marked `once`.
+ONCE = (
+    "tests/benchmarks",
+    "tests/cli/test_client.py",
+    "tests/cli/test_compare_results.py",
+    "tests/cli/test_demo.py",
+    "tests/cli/test_evaluate_inpainting.py",
+    "tests/cli/test_inpaint.py",
+    # On the classic stack TensorFlow's clients go on calling for services that have ended, and say so.
+    "tests/data/test_data_services.py",
+    "tests/data/test_image_decoding.py",
+    "tests/data/test_image_folder.py",
+    "tests/data/test_photo_files.py",
+    "tests/demo",
+    "tests/export/test_client.py",
+    "tests/export/test_fuzz.py",
+    "tests/export/test_serving_files.py",
+    "tests/inference/test_compare_results.py",
+    "tests/inference/test_evaluate_inpainting.py",
+    "tests/inference/test_hole_filling.py",
+    "tests/inference/test_inpaint_files.py",
+    "tests/test_docs.py",
+    "tests/test_house.py",
+    "tests/test_import_graph.py",
+    "tests/test_notebooks.py",
+    "tests/test_packaging.py",
+    "tests/test_processes.py",
+    "tests/test_readme.py",
+    "tests/train/test_multi_worker.py",
+    "tests/train/test_paper_experiments.py",
+    "tests/train/test_reproduce.py",
+    "tests/train/test_survival.py",
+)
+
+_ONCE = tuple(ROOT / name for name in ONCE)
 _PLACES = {ROOT / name: place for place, name in enumerate(SLOWEST)}
 
 
 def place(path: Path) -> int:
     """Key of a stable sort of tests by their file: a named file's place, the same for all others."""
     return _PLACES.get(path, len(SLOWEST))
+
+
+def is_once(path: Path) -> bool:
+    """Whether a file's tests run on the current stack only."""
+    return any(path == place or place in path.parents for place in _ONCE)

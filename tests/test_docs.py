@@ -29,8 +29,6 @@ from tests.inference.gan_runs import tiny_config as gan_config
 from tests.inference.inpainters import tiny_config, write_checkpoint
 from tests.processes import run_module
 
-pytestmark = pytest.mark.once
-
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))

@@ -17,8 +17,6 @@ import pytest
 
 import attennorm_tf
 
-pytestmark = pytest.mark.once
-
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST = 1.5 * 2**20

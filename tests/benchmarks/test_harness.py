@@ -15,8 +15,6 @@ from benchmarks import harness, harness_report, harness_worker
 from benchmarks.harness import Case, Limits, Prepared, Subject
 from benchmarks.harness_report import Benchmark, Target
 
-pytestmark = pytest.mark.once
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -10,8 +10,6 @@ import tensorflow as tf
 
 from benchmarks.kept_tensors import kept_tensors
 
-pytestmark = pytest.mark.once
-
 SHAPE = (2, 3, 4, 5)
 
 

@@ -13,8 +13,6 @@ import pytest
 from benchmarks.training_peer import PEER, Peer, cannot_import_torch
 from benchmarks.training_step import PROJECTION, TORCH, targets
 
-pytestmark = pytest.mark.once
-
 
 @pytest.fixture
 def bare_python(tmp_path: Path) -> str:

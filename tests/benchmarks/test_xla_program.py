@@ -16,8 +16,6 @@ import pytest
 from benchmarks import xla_program, xla_runner
 from benchmarks.xla_functions import FUNCTIONS
 
-pytestmark = pytest.mark.once
-
 RUNNER = Path(xla_runner.__file__)
 SMALL = {  # function: size, batch, type, whether large inputs are stored
     "attentive_normalization": (16, 1, "bfloat16", True),

@@ -27,10 +27,6 @@ from attennorm_tf.training.runs import GanRun
 from tests.cluster_jobs import free_addresses, wait_for
 from tests.processes import Process, start_module
 
-# On the classic stack TensorFlow's clients go on calling for services that have ended, and say so on the stderr of the
-# tests that follow.
-pytestmark = pytest.mark.once
-
 
 def start_service(address: str = "") -> tuple[Process, str]:
     """A service and its address; the port after the one chosen is hoped to be free too."""

@@ -17,7 +17,7 @@ from attennorm_tf.data import load_dataset
 from attennorm_tf.inference import draw_latents, load_generator, sample
 from attennorm_tf.layers import SpectralNormalization
 from attennorm_tf.layers.spectral_normalization import update_spectral_norms
-from attennorm_tf.training import Adam, GanTask, RunDirectory, make_strategy, run_training
+from attennorm_tf.training import GanTask, RunDirectory, make_strategy, run_training
 from attennorm_tf.training.gan import Noise, discriminator_step, draw_noise, generator_step, update_moving_average
 from attennorm_tf.visualization import image_grid, layout_sheet
 
@@ -34,23 +34,13 @@ def config(preset: str = "attennorm", steps: int = 6, **model: Any) -> GanConfig
     return made
 
 
-def descent(weights: list[Any], rate: float) -> Adam:
-    """Adam so far from its square root that it is plain descent, w <- w - rate g."""
-    return Adam(weights, 1e6 * rate, beta_1=0.0, beta_2=0.0, epsilon=1e6)
-
-
-def train(
-    path: Path, settings: GanConfig, strategy: tf.distribute.Strategy | None = None, plain_descent: bool = False
-) -> GanTask:
-    """A run on digits, as train.gan does it; `plain_descent` in place of Adam."""
-    strategy = strategy or make_strategy("one_device")
+def train(path: Path, settings: GanConfig) -> GanTask:
+    """A run on digits, as train.gan does it."""
+    strategy = make_strategy("one_device")
     dataset = load_dataset("digits")
     keras.utils.set_random_seed(settings.training.seed)
     with strategy.scope():
         task = GanTask(settings, dataset.num_classes, dataset.channels)
-        if plain_descent:
-            for name in ("generator", "discriminator"):
-                setattr(task, f"{name}_optimizer", descent(getattr(task, name).trainable_weights, 0.01))
     run_training(
         task,
         RunDirectory(path, tensorboard=False),
@@ -70,10 +60,11 @@ def train(
 
 
 def values(task: GanTask) -> list[np.ndarray]:
-    """Every number that a run changes: networks, average, optimizer slots and counters."""
+    """Every number that a run changes: networks, average, optimizer slots and counters, loss scales."""
     weights = [*task.generator.weights, *task.discriminator.weights, *task.average.weights]
     slots = [*task.generator_optimizer.variables, *task.discriminator_optimizer.variables]
-    return [tf.convert_to_tensor(v).numpy() for v in [*weights, *slots]]
+    scales = [variable for scale in task.loss_scales.values() for variable in scale.variables]
+    return [tf.convert_to_tensor(v).numpy() for v in [*weights, *slots, *scales]]
 
 
 def digest(task: GanTask) -> str:
@@ -173,21 +164,6 @@ def test_moving_average_formula(task: GanTask) -> None:
         assert float(tf.reduce_max(tf.abs(average - weight))) <= 0.1
 
 
-def test_two_replicas_equal_one(tmp_path: Path, two_cpus: tf.distribute.Strategy) -> None:
-    """The same global batches and noise: all agrees after four steps, normalisers, spectral vectors and average too.
-
-    By plain descent: Adam's first steps are the gradient's sign, which rounding decides where the gradient is near 0.
-    """
-    settings = config(steps=4)
-    one = train(tmp_path / "one", settings, plain_descent=True)
-    two = train(tmp_path / "two", settings, two_cpus, plain_descent=True)
-    for name in ("generator", "discriminator", "average"):
-        for single, double in zip(getattr(one, name).weights, getattr(two, name).weights):
-            np.testing.assert_allclose(
-                tf.convert_to_tensor(single), tf.convert_to_tensor(double), rtol=1e-5, atol=1e-5, err_msg=single.name
-            )
-
-
 @pytest.mark.parametrize("joint_batch", [True, False])
 def test_auxiliary_classifier_in_both_steps(joint_batch: bool) -> None:
     """Loss = hinge + weight * (cross entropy on real + on generated): its gradient, taken apart outside the step."""
@@ -257,6 +233,13 @@ def test_scalars_name_the_network_and_are_finite() -> None:
     }  # fmt: skip
 
 
+def everything() -> GanConfig:
+    """All kinds of state: moving averages within attentive normalization and loss scales too."""
+    made = config("attennorm_bn", steps=4)
+    made.training.precision = "mixed_float16"
+    return made
+
+
 class Run(NamedTuple):
     """A run of four steps that kept the checkpoint of the second too, and what it must agree with later."""
 
@@ -268,16 +251,15 @@ class Run(NamedTuple):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = tmp_path_factory.mktemp("whole")
-    # Has all kinds of state: moving averages within attentive normalization too.
-    task = train(path, config("attennorm_bn", steps=4))
+    task = train(path, everything())
     return Run(path, task, digest(task))
 
 
 def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path: Path, whole: Run) -> None:
     shutil.copytree(whole.path / "checkpoints" / "step-00000002", tmp_path / "checkpoints" / "step-00000002")
-    resumed = train(tmp_path, config("attennorm_bn", steps=4))
+    resumed = train(tmp_path, everything())
     assert digest(resumed) == whole.digest
-    assert whole.digest != digest(GanTask(config("attennorm_bn"), 10, 1))
+    assert whole.digest != digest(GanTask(everything(), 10, 1))
 
 
 def test_a_checkpoint_holds_every_weight_and_slot(whole: Run) -> None:
@@ -296,4 +278,7 @@ def test_a_loaded_generator_makes_the_same_images(whole: Run) -> None:
         assert loaded.class_names == [str(i) for i in range(10)]
         images = sample(loaded.generator, latents, labels, batch_size=2).images
         expected = model([tf.constant(latents), tf.constant(labels)], training=False)
-        np.testing.assert_allclose(images, expected, atol=1e-5)
+        # The average computes in float32 as what is loaded does, the trained network in float16.
+        np.testing.assert_allclose(images, expected, atol=1e-5 if average else 0.02)
+        for found, trained in zip(loaded.generator.weights, model.weights):
+            np.testing.assert_array_equal(tf.convert_to_tensor(found), tf.convert_to_tensor(trained))

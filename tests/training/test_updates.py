@@ -118,10 +118,16 @@ def test_one_two_and_four_replicas_train_the_same_weights(tmp_path: Path) -> Non
         assert process.wait(240) == 0, process.stderr[-3000:]
     one, *others = ({**np.load(tmp_path / f"{n}.npz")} for n in processes)
     assert (one["norms"] > 0.5).any(), "nothing was clipped"
-    assert len(one) > 100
+    assert len(one) > 200
     for other in others:
         for name in one:
             np.testing.assert_allclose(other[name], one[name], rtol=1e-5, atol=1e-5, err_msg=name)
+        for network in ("generator", "discriminator"):
+            way, difference = (
+                np.concatenate([run[name].ravel() for name in one if name.startswith(f"moved/{network}/trainable")])
+                for run in (one, {name: other[name] - one[name] for name in one})
+            )
+            assert 0 < np.linalg.norm(difference) < 2e-3 * np.linalg.norm(way), network
 
 
 # Parts of a batch.
