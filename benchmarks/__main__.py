@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmarks; 1 when one failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHMARKS)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="the short form of each: measures nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="the short form of each: measures nothing; into build/benchmarks"
+    )
     parser.add_argument("--list", action="store_true", help="print the commands and run none")
     parser.add_argument("--output", help="folder of the results, instead of benchmarks/results")
     options = parser.parse_args(argv)

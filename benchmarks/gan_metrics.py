@@ -25,8 +25,10 @@ from typing import Any
 
 from absl import app, flags
 
+from benchmarks.output_folder import define_output, output_folder
+
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", "benchmarks/results", "Folder for gan_metrics.{json,md}.")
+define_output("gan_metrics.{json,md}")
 flags.DEFINE_bool("quick", False, "Few examples of few features: shows that the benchmark runs, measures nothing.")
 flags.DEFINE_integer("count", 50_000, "Examples on each side.", lower_bound=100)
 flags.DEFINE_integer("size", 2048, "Features of an example.", lower_bound=1)
@@ -233,7 +235,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"--metrics must be of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
     count, size = (3000, 64) if FLAGS.quick else (FLAGS.count, FLAGS.size)
     results = run(FLAGS.metrics or list(DEFAULT_NAMES), count, size)
-    folder = Path(FLAGS.output)
+    folder = output_folder()
     folder.mkdir(parents=True, exist_ok=True)
     table = markdown(results)
     for name, text in (("json", json.dumps(results, indent=2) + "\n"), ("md", table)):

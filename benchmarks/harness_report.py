@@ -24,9 +24,10 @@ from typing import Any, Callable
 from absl import app, flags
 
 from benchmarks.harness import MEASURED, Case, Limits, Ratio, measure, ratio
+from benchmarks.output_folder import define_output, output_folder
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", "benchmarks/results", "Folder for the results: JSON, Markdown and a picture.")
+define_output("the results: JSON, Markdown and a picture")
 flags.DEFINE_bool("quick", False, "A short form: shows that the benchmark runs, measures nothing.")
 flags.DEFINE_list("cases", None, "Measure only cases whose name matches one of these (* for any); keep the others.")
 flags.DEFINE_float("memory_gib", 16.0, "Memory that a process may hold; more 'does not fit'.", lower_bound=1.0)
@@ -259,7 +260,7 @@ def run(benchmark: Benchmark) -> None:
             raise app.UsageError(f"unexpected arguments: {argv[1:]}")
         limits = Limits(FLAGS.memory_gib, FLAGS.timeout)
         try:
-            sound = make(benchmark, Path(FLAGS.output), FLAGS.quick, FLAGS.cases, limits)
+            sound = make(benchmark, output_folder(), FLAGS.quick, FLAGS.cases, limits)
         except ValueError as error:
             sys.exit(str(error))
         if not sound:

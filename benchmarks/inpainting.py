@@ -24,8 +24,10 @@ from typing import Any
 
 from absl import app, flags
 
+from benchmarks.output_folder import define_output, output_folder
+
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", "benchmarks/results", "Folder for inpainting.{json,md,png}.")
+define_output("inpainting.{json,md,png}")
 flags.DEFINE_bool("quick", False, "Small images, a narrow network: shows that the benchmark runs, measures nothing.")
 flags.DEFINE_list("sizes", ["256", "512", "1024", "2048"], "Heights of the square images, in pixels.")
 flags.DEFINE_float("limit_gib", 12.0, "Memory that a case may hold.", lower_bound=1.0)
@@ -300,7 +302,7 @@ def main(argv: list[str]) -> None:
     sizes = [64, 128] if FLAGS.quick else sorted(map(int, FLAGS.sizes))
     width, seconds = (0.125, 0.1) if FLAGS.quick else (1.0, FLAGS.seconds)
     results = run(sizes, width, seconds, FLAGS.limit_gib, FLAGS.timeout)
-    folder = Path(FLAGS.output)
+    folder = output_folder()
     folder.mkdir(parents=True, exist_ok=True)
     table = markdown(results)
     for name, text in (("json", json.dumps(results, indent=2) + "\n"), ("md", table)):

@@ -20,8 +20,10 @@ from typing import Any, Callable
 
 from absl import app, flags
 
+from benchmarks.output_folder import define_output, output_folder
+
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", "benchmarks/results", "Folder for regional_normalization.{json,md,png}.")
+define_output("regional_normalization.{json,md,png}")
 flags.DEFINE_bool("quick", False, "Small maps and few repeats: shows that the benchmark runs, measures nothing.")
 flags.DEFINE_integer("repeats", 100, "Timed calls of each side, a tenth of them at 1024 x 1024.", lower_bound=1)
 flags.DEFINE_string("memory_of", None, "Internal: measure one forward pass, 'fused' or 'reference'.")
@@ -297,7 +299,7 @@ def main(argv: list[str]) -> None:
         print(measure_memory(FLAGS.memory_of, tuple(int(d) for d in FLAGS.memory_shape)))
         return
     results = run(FLAGS.quick, 5 if FLAGS.quick else FLAGS.repeats)
-    folder = Path(FLAGS.output)
+    folder = output_folder()
     folder.mkdir(parents=True, exist_ok=True)
     table = markdown(results)
     for name, text in (("json", json.dumps(results, indent=2) + "\n"), ("md", table)):

@@ -25,11 +25,12 @@ from typing import Any
 
 from absl import app, flags
 
+from benchmarks.output_folder import define_output, output_folder
 from benchmarks.serving_report import markdown, plot
 from benchmarks.serving_runtimes import RUNTIMES, Case, callers, inputs, keras_call, network, pixels, prepare
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", "benchmarks/results", "Folder for serving.{json,md,png}.")
+define_output("serving.{json,md,png}")
 flags.DEFINE_bool("quick", False, "A narrow network and few cells: shows that the benchmark runs, measures nothing.")
 flags.DEFINE_float("seconds", 6.0, "Time for the timed calls of a cell; every client makes at least three.")
 flags.DEFINE_integer("repeats", 5, "Cold starts of each kind; a tenth of the turns of the comparison.", lower_bound=1)
@@ -252,7 +253,7 @@ def main(argv: list[str]) -> None:
         return
     if unknown := set(FLAGS.sections) - set(SECTIONS):
         raise app.UsageError(f"--sections: {', '.join(sorted(unknown))}; expected some of {', '.join(SECTIONS)}")
-    folder = Path(FLAGS.output)
+    folder = output_folder()
     there = folder / "serving.json"
     results = run(json.loads(there.read_text(encoding="utf-8")) if there.is_file() else {})
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ from absl import app, flags
 
 from benchmarks.harness import ROOT, quartiles
 from benchmarks.harness_report import Target, environment, targets_table, write_atomically
+from benchmarks.output_folder import output_folder
 
 FLAGS = flags.FLAGS
 IMPORT_LIMIT = 0.1
@@ -175,7 +176,7 @@ def main(argv: list[str]) -> None:
     results = measure(*((3, 1) if quick else (11, 5)), say=lambda text: print(text, flush=True))
     found = targets(results)
     document = {**results, "quick": quick, "targets": [{**asdict(t), "verdict": t.verdict} for t in found]}
-    path = Path(FLAGS.output) / "start_up.json"
+    path = output_folder() / "start_up.json"
     text, table = json.dumps(document, indent=1) + "\n", markdown(results, quick)
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
     write_atomically(path.with_suffix(".md"), lambda file: file.write_text(table, encoding="utf-8"))

@@ -22,8 +22,10 @@ from typing import Any
 
 from absl import app, flags
 
+from benchmarks.output_folder import define_output, output_folder
+
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", "benchmarks/results", "Folder for training_memory.{json,md}.")
+define_output("training_memory.{json,md}")
 flags.DEFINE_bool("quick", False, "Few steps: shows that the benchmark runs, measures nothing.")
 flags.DEFINE_integer("steps", 20_000, "Steps of the run.", lower_bound=1000)
 flags.DEFINE_float("limit_mib", 50.0, "Growth above which the command fails.")
@@ -145,7 +147,7 @@ def main(argv: list[str]) -> int:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     results = run(600 if FLAGS.quick else FLAGS.steps)
     table = markdown(results, FLAGS.limit_mib)
-    folder = Path(FLAGS.output)
+    folder = output_folder()
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("json", json.dumps(results, indent=2) + "\n"), ("md", table)):
         temporary = folder / f"training_memory.{name}.tmp"
