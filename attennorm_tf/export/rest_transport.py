@@ -182,9 +182,12 @@ def _base_address(target: ServingTarget) -> str:
 
 
 def _to_json(values: np.ndarray) -> Any:
-    if values.dtype == object:
-        return [{"b64": base64.b64encode(value).decode()} for value in values]
-    return values.tolist()
+    """Nested lists; bytes as {"b64": ...}."""
+
+    def encoded(part: Any) -> Any:
+        return [encoded(one) for one in part] if isinstance(part, list) else {"b64": base64.b64encode(part).decode()}
+
+    return encoded(values.tolist()) if values.dtype == object else values.tolist()
 
 
 def _from_json(value: Any) -> np.ndarray:

@@ -46,6 +46,11 @@ LIMITS = Limits(max_batch=4, max_pixels=2048, max_request_pixels=4096, max_file_
 GOOD_EVERY = 100
 OVER_THE_WIRE_EVERY = 25
 PROTOCOLS = ("grpc", "rest")
+OUTPUTS = {
+    ("inpainting", "serving_default"): "inpainted_bytes", ("inpainting", "tensors"): "inpainted",
+    ("generation", "serving_default"): "image_bytes", ("generation", "latents"): "images",
+    ("generation", "blend"): "images",
+}  # fmt: skip
 LONGEST = 60  # seconds of one request after which the process ends itself
 ROOMY = 48 << 20  # bytes that memory may grow by after the first fifth
 Request = tuple[str, str, dict[str, Any], bool]  # model, signature, inputs, whether it must be refused
@@ -220,7 +225,7 @@ class Fuzzer:
                 self._answer(model, signature, inputs)
             else:
                 client = self._clients[model, protocol]
-                client.predict(signature, inputs, ["inpainted_bytes"] if "image_bytes" in inputs else ["images"])
+                client.predict(signature, inputs, [OUTPUTS.get((model, signature), "nothing")])
             code, message = "OK", ""
         except (ModelError, ServingError) as error:
             code, message = error.code, str(error)

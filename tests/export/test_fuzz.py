@@ -1,4 +1,4 @@
-"""Malformed requests by thousands: see tests/export/fuzz_requests.py, which by itself sends ten thousand."""
+"""Malformed requests by thousands: see tests/export/fuzz_requests.py."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.processes import run_module
 @pytest.mark.slow
 def test_malformed_requests_neither_crash_nor_hang_nor_fill_memory() -> None:
     """In a process of its own: a crash is its exit code, and its memory is its alone."""
-    done = run_module("tests.export.fuzz_requests", "--requests=2000", "--seed=7", timeout=200)
+    done = run_module("tests.export.fuzz_requests", "--requests=10000", "--seed=7", timeout=240)
     assert done.stdout.startswith("{"), f"exit code {done.returncode}\n{done.stderr[-2000:]}"
     summary = json.loads(done.stdout)
     assert summary["wrong"] == []
     assert done.returncode == 0
-    assert sum(summary["codes"].values()) == 2_000
-    assert summary["codes"]["INVALID_ARGUMENT"] > 1_200
-    assert summary["codes"]["OK"] > 150, "damaged files that can still be read are answered"
+    assert sum(summary["codes"].values()) == 10_000
+    assert summary["codes"]["INVALID_ARGUMENT"] > 6_000
+    assert summary["codes"]["OK"] > 750, "damaged files that can still be read are answered"
 
 
 def test_the_hostile_files_are_what_they_say() -> None:

@@ -34,7 +34,6 @@ COMMON = (
 BEFORE_BATCH_NORMALIZATION = r"block1\.Sconv1\.Sbias|block[12]\.S(conv2|shortcut)\.Sbias"
 LEARNING_RATE = 5e-4  # the generator's
 GAN = (
-    "--config=train/configs/digits_attennorm.py:sngan",  # with attention two processes inpaint, below
     *COMMON,
     "--config.model.width=0.03125",
     "--config.model.latent_dim=4",
@@ -85,7 +84,7 @@ def check_equal(one: Path, two: Path, without_gradient: str = "(?!)") -> None:
 def test_the_example_of_the_documentation_trains_as_one_process(tmp_path: Path) -> None:
     """With batch normalization over both processes; the script as it stands in docs."""
     alone = start_module(
-        "train.gan", f"--workdir={tmp_path / 'one'}",
+        "train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={tmp_path / 'one'}",
         "--config.training.strategy=one_device", *GAN,
     )  # fmt: skip
     together = subprocess.run(
