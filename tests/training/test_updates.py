@@ -111,6 +111,7 @@ def test_clipping_is_by_the_norm_of_the_whole_gradient(limit: float) -> None:
     assert_close([tf.convert_to_tensor(w).numpy() for w in task.generator.trainable_weights], expected, 2e-5)
 
 
+@pytest.mark.once  # on both stacks every layer by two replicas (tests/layers/test_battery.py), and inpainting
 def test_one_two_and_four_replicas_train_the_same_weights(tmp_path: Path) -> None:
     """With synchronised batch normalization, gradients clipped, the moving average."""
     processes = {n: start_module("tests.training.replica_weights", n, tmp_path / f"{n}.npz") for n in (1, 2, 4)}
