@@ -17,6 +17,7 @@ BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "layer": ("benchmarks.normalization_layers",),
     "layer_ideas": ("benchmarks.layer_ideas",),
     "regional_normalization": ("benchmarks.regional_normalization",),
+    "resampled_convolutions": ("benchmarks.resampled_convolutions",),
     "inpainting": ("benchmarks.inpainting",),
     "inpainting_methods": ("benchmarks.inpainting_methods",),
     "serving": ("benchmarks.serving",),
