@@ -1,7 +1,7 @@
 """Forms of a 3x3 convolution before pooling and after upsampling: `python -m benchmarks.resampled_convolutions`.
 
-Average pooling by two, nearest-neighbour upsampling by two; forward and gradients of input and kernel. What came of it is
-told in `benchmarks/NOTES.md`. See `benchmarks.harness_report` for the options.
+Average pooling by two, nearest-neighbour upsampling by two; forward and gradients of input and kernel. What came of it
+is told in `benchmarks/NOTES.md`. See `benchmarks.harness_report` for the options.
 """
 
 from __future__ import annotations
