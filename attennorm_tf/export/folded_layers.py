@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from attennorm_tf.layers.regional_normalization import regional_normalization
 from attennorm_tf.layers.resampled_convolution import taps_of_two_places
+from attennorm_tf.layers.shapes import sizes_of
 from attennorm_tf.layers.spectral_normalization import SpectralNormalization
 
 # Channels with |mean| > FAR * std are centred before they are scaled: in x * scale - mean * scale, such a difference
@@ -45,12 +46,6 @@ def plain_weights(layer: Any) -> PlainWeights:
 def variable(name: str, values: Any) -> tf.Variable:
     """float32, not trainable."""
     return tf.Variable(np.asarray(values, np.float32), trainable=False, name=name)
-
-
-def sizes_of(tensor: tf.Tensor) -> list[Any]:
-    """Static sizes where known, scalar tensors where not."""
-    dynamic = tf.shape(tensor)
-    return [dynamic[axis] if size is None else size for axis, size in enumerate(tensor.shape)]
 
 
 class FoldedConvolution(tf.Module):

@@ -14,10 +14,10 @@ from attennorm_tf.export.folded_layers import (
     PlainWeights,
     batch_norm_affine,
     plain_weights,
-    sizes_of,
     variable,
 )
 from attennorm_tf.layers.contextual_attention import contextual_attention, resize_nearest_aligned
+from attennorm_tf.layers.shapes import sizes_of
 from attennorm_tf.models import ClassConditionalGenerator, ContextualAttentionInpainter, InpaintingGenerator
 from attennorm_tf.models.convolution_stack import ACTIVATIONS, Convolution
 from attennorm_tf.models.inpainting import clipped, masked_input

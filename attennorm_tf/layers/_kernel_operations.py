@@ -17,6 +17,7 @@ from attennorm_tf.layers.resampled_convolution import (
     convolution_of_doubled,
     halved_convolution,
 )
+from attennorm_tf.layers.shapes import sizes_of
 
 
 def kernel_matrix(layer: keras.layers.Layer) -> tf.Tensor:
@@ -88,14 +89,13 @@ def _resampled(
 
 def _conv2d_transpose(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) -> tf.Tensor:
     inputs = tf.cast(inputs, layer.compute_dtype)
-    dynamic = tf.shape(inputs)
+    given = sizes_of(inputs)
     first = 1 if layer.data_format == "channels_last" else 2  # first spatial axis
     sizes: list[Any] = []
     for axis in range(2):
-        length = inputs.shape[first + axis]
         sizes.append(
             _transposed_length(
-                dynamic[first + axis] if length is None else length,
+                given[first + axis],
                 layer.kernel_size[axis],
                 layer.strides[axis],
                 layer.dilation_rate[axis],
@@ -103,11 +103,10 @@ def _conv2d_transpose(layer: keras.layers.Layer, inputs: Any, sigma: tf.Tensor) 
                 None if layer.output_padding is None else layer.output_padding[axis],
             )
         )
-    batch = dynamic[0] if inputs.shape[0] is None else inputs.shape[0]
     outputs = tf.nn.conv2d_transpose(
         inputs,
         _normalized(layer, layer.kernel, sigma),
-        [batch, *sizes, layer.filters] if first == 1 else [batch, layer.filters, *sizes],
+        [given[0], *sizes, layer.filters] if first == 1 else [given[0], layer.filters, *sizes],
         strides=list(layer.strides),
         padding=layer.padding.upper(),
         data_format=_TF_DATA_FORMATS[layer.data_format],

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from attennorm_tf.layers.shapes import sizes_of
 from attennorm_tf.replica_random import replica_uniform
 
 
@@ -54,7 +55,7 @@ def sampled_keys(
     Returns:
         (b, n, ck).
     """
-    batch, height, width, channels = dimensions(features)
+    batch, height, width, channels = sizes_of(features)
     pooled_width = -(-width // pool)
     positions = sample_positions((batch, -(-height // pool) * pooled_width), count, seed)
     rows = _window(positions // pooled_width, pool, height)  # (b, n, pool)
@@ -74,9 +75,3 @@ def _window(places: tf.Tensor, pool: int, length: Any) -> tf.Tensor:
     missing = -(-length // pool) * pool - length
     indices = places[..., tf.newaxis] * pool - missing // 2 + tf.range(pool)
     return tf.clip_by_value(indices, 0, length - 1)
-
-
-def dimensions(tensor: tf.Tensor) -> list[Any]:
-    """Static sizes where known, scalar tensors where not."""
-    dynamic = tf.shape(tensor)
-    return [dynamic[i] if size is None else size for i, size in enumerate(tensor.shape)]

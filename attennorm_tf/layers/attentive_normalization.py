@@ -12,13 +12,14 @@ from tensorflow import keras
 
 from attennorm_tf._compat import add_weight
 from attennorm_tf.layers._attentive_inference import Weights, attentive_inference
-from attennorm_tf.layers._self_sampling import dimensions, sampled_keys
+from attennorm_tf.layers._self_sampling import sampled_keys
 from attennorm_tf.layers.orthogonal_regularizer import OrthogonalRegularizer
 from attennorm_tf.layers.regional_normalization import (
     apply_regional_moments,
     regional_moments,
     regional_normalization,
 )
+from attennorm_tf.layers.shapes import sizes_of
 
 AFFINE = ("shared", "per_entity", None)
 STATISTICS = ("algorithm1", "weighted")
@@ -202,7 +203,7 @@ class AttentiveNormalization(keras.layers.Layer):
 
     def _layout(self, features: tf.Tensor, training: bool) -> tf.Tensor:
         """Eq. 4. The temperature is a factor of the kernel, which is smaller than the map."""
-        batch, height, width, channels = dimensions(features)
+        batch, height, width, channels = sizes_of(features)
         entities = tf.cast(self.entities, features.dtype)  # of f(X)
         if not (training and self.self_sampling):
             return tf.nn.softmax(self._project(features, tf.transpose(self.temperature * entities)))
@@ -248,7 +249,7 @@ class AttentiveNormalization(keras.layers.Layer):
     def _project(self, features: tf.Tensor, kernel: Any, bias: Any = None) -> tf.Tensor:
         """1x1 convolution as one matrix product."""
         kernel = tf.cast(kernel, features.dtype)
-        batch, height, width, channels = dimensions(features)
+        batch, height, width, channels = sizes_of(features)
         outputs = tf.linalg.matmul(tf.reshape(features, [-1, channels]), kernel)
         if bias is not None:
             outputs = tf.nn.bias_add(outputs, tf.cast(bias, features.dtype))

@@ -7,6 +7,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
+from attennorm_tf.layers.shapes import sizes_of
+
 _SMALLEST_NORM = 1e-4
 RATE = 2
 
@@ -27,7 +29,7 @@ def resize_nearest_aligned(images: tf.Tensor, height: Any, width: Any) -> tf.Ten
     Returns:
         (B, height, width, C).
     """
-    sizes = _dimensions(images)
+    sizes = sizes_of(images)
     rows = tf.gather(images, _aligned_places(sizes[1], height), axis=1)
     return tf.gather(rows, _aligned_places(sizes[2], width), axis=2)
 
@@ -71,9 +73,9 @@ def contextual_attention(
     Returns:
         ((B, H, W, C), offsets (B, h, w, 2) int32, (dy, dx) in places of the halved maps).
     """
-    batch, height, width, channels = _dimensions(foreground)
+    batch, height, width, channels = sizes_of(foreground)
     h, w = (_half(size) for size in (height, width))
-    hb, wb = (_half(size) for size in _dimensions(background)[1:3])
+    hb, wb = (_half(size) for size in sizes_of(background)[1:3])
     pasted = _patches4(background, hb, wb)  # (b, hb wb, 16 c)
     compared = _patches3(resize_nearest_aligned(background, hb, wb))  # (b, hb wb, 9 c)
     compared *= tf.math.rsqrt(tf.maximum(tf.reduce_sum(compared**2, axis=-1, keepdims=True), _SMALLEST_NORM**2))
@@ -97,19 +99,13 @@ def contextual_attention(
     return tf.ensure_shape(outputs, foreground.shape), offsets
 
 
-def _dimensions(tensor: tf.Tensor) -> list[Any]:
-    """Static sizes where known, scalar tensors where not."""
-    dynamic = tf.shape(tensor)
-    return [dynamic[axis] if size is None else size for axis, size in enumerate(tensor.shape)]
-
-
 def _half(size: Any) -> Any:
     return (size + 1) // RATE
 
 
 def _patches3(images: tf.Tensor) -> tf.Tensor:
     """(b, h, w, c) -> 3x3 patches at every place, (b, h w, 9 c)."""
-    batch, height, width, channels = _dimensions(images)
+    batch, height, width, channels = sizes_of(images)
     padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
     shifted = [padded[:, dy : dy + height, dx : dx + width] for dy in range(3) for dx in range(3)]
     return tf.reshape(tf.concat(shifted, axis=-1), [batch, height * width, 9 * channels])
@@ -117,7 +113,7 @@ def _patches3(images: tf.Tensor) -> tf.Tensor:
 
 def _patches4(images: tf.Tensor, h: Any, w: Any) -> tf.Tensor:
     """(b, H, W, c) -> 4x4 patches at stride 2, "same" padding, (b, h w, 16 c), in the order of `_overlap_add`."""
-    batch, height, width, channels = _dimensions(images)
+    batch, height, width, channels = sizes_of(images)
     padded = tf.pad(images, [[0, 0], [1, 2 * h + 1 - height], [1, 2 * w + 1 - width], [0, 0]])
     blocks = tf.reshape(padded, [batch, h + 1, 2, w + 1, 2, channels])
     quarters = [blocks[:, p : p + h, :, q : q + w] for p in range(2) for q in range(2)]  # (b, h, 2, w, 2, c)

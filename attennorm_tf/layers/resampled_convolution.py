@@ -7,6 +7,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
+from attennorm_tf.layers.shapes import sizes_of
+
 
 def taps_of_two_places(kernel: tf.Tensor) -> tf.Tensor:
     """(k, k, a, b) -> (k + 1, k + 1, a, b): the kernel summed over its two by two positions in a field one wider."""
@@ -34,7 +36,7 @@ def halved_convolution(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     size, _, channels, filters = kernel.shape
     margin, half = size // 2, (size + 1) // 2
     images = tf.pad(images, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
-    batch, height, width, _ = _sizes(images)
+    batch, height, width, _ = sizes_of(images)
     # A last row or column too many stays in sight of a kernel larger than one place, and so in a block.
     rows, columns = height // 2, width // 2
     images = tf.reshape(images[:, : 2 * rows, : 2 * columns], [batch, rows, 2, columns, 2, channels])
@@ -57,17 +59,11 @@ def convolution_of_doubled(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     Returns:
         (B, 2 H, 2 W, D).
     """
-    batch, height, width, _ = _sizes(images)
+    batch, height, width, _ = sizes_of(images)
     transposed = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])  # (k, k, D, C)
     sizes = [batch, 2 * height, 2 * width, kernel.shape[3]]
     kernel = tf.cast(taps_of_two_places(transposed), images.dtype)
     return tf.nn.conv2d_transpose(images, kernel, sizes, 2, "SAME")
-
-
-def _sizes(images: tf.Tensor) -> list[Any]:
-    """The shape, as integers where it is known."""
-    dynamic = tf.shape(images)
-    return [dynamic[index] if size is None else size for index, size in enumerate(images.shape)]
 
 
 class _ResampledConvolution(keras.layers.Conv2D):

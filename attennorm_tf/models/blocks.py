@@ -10,6 +10,7 @@ from tensorflow import keras
 from attennorm_tf.layers.attentive_normalization import AttentiveNormalization
 from attennorm_tf.layers.conditional_batch_normalization import ConditionalBatchNormalization
 from attennorm_tf.layers.resampled_convolution import ConvolutionOfDoubled, HalvedConvolution
+from attennorm_tf.layers.shapes import sizes_of
 from attennorm_tf.layers.spectral_normalization import SpectralNormalization
 
 
@@ -43,8 +44,7 @@ def double(images: Any) -> tf.Tensor:
 
     @tf.custom_gradient
     def doubled(images: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        dynamic = tf.shape(images)
-        height, width = (dynamic[axis] if images.shape[axis] is None else images.shape[axis] for axis in (1, 2))
+        _, height, width, _ = sizes_of(images)
         larger = tf.image.resize(images, [2 * height, 2 * width], method="nearest")
         return larger, lambda upstream: 4.0 * halve(upstream)
 

@@ -153,7 +153,6 @@ class CompiledSteps:
                 bad = tf.where(tf.reduce_any(flags > 0), tf.argmax(flags > 0), -1)
             return done + 1, bad, requests, totals + counted
 
-        none, start = tf.constant(-1, tf.int64), tf.constant(0, tf.int64)
-        first = (start, none, self._requests(), tf.zeros([size, 2]))
-        done, bad, requests, totals = tf.while_loop(going_on, one_more, first)
+        start = (tf.constant(0, tf.int64), tf.constant(-1, tf.int64), self._requests(), tf.zeros([size, 2]))
+        done, bad, requests, totals = tf.while_loop(going_on, one_more, start)
         return totals, tf.stack([done, bad]), requests
