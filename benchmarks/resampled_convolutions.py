@@ -19,15 +19,6 @@ TAKEN = {"pooled": BLOCKS, "upsampled": STRIDED}  # by the package
 SIZES = ((64, 16, 64, 64), (64, 8, 64, 64), (16, 64, 64, 64), (16, 32, 256, 256), (16, 16, 256, 256), (16, 64, 3, 64))
 
 
-def blocks_of(images: Any) -> Any:
-    """(B, 2 H, 2 W, C) -> (B, H, W, 4 C)."""
-    import tensorflow as tf
-
-    batch, height, width, channels = images.shape
-    parts = tf.reshape(images, [batch, height // 2, 2, width // 2, 2, channels])
-    return tf.reshape(tf.transpose(parts, [0, 1, 3, 2, 4, 5]), [batch, height // 2, width // 2, 4 * channels])
-
-
 def pooled(form: str) -> Callable[[Any, Any], Any]:
     """(images, kernel) -> the pooled map."""
     import tensorflow as tf

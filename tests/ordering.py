@@ -65,8 +65,6 @@ ONCE = (
     "tests/test_packaging.py",
     "tests/test_processes.py",
     "tests/test_readme.py",
-    # The training command runs on the classic stack for inpainting (test_inpainting_command.py).
-    "tests/train/test_gan_command.py",
     "tests/train/test_multi_worker.py",
     "tests/train/test_paper_experiments.py",
     "tests/train/test_reproduce.py",

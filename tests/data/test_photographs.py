@@ -75,7 +75,9 @@ def test_arrays_and_attributes(data):
     assert data.arrays(5, limit=0).shape == (0, 5, 5, 3)
     assert data.skipped == []
     assert len(data.file_names) in (0, data.num_examples)
-    assert data.batches(6, 4, 0, MASKS, replicas_per_pipeline=2).element_spec[0].shape.as_list() == [2, 6, 6, 3]
+    batches = data.batches(6, 4, 0, MASKS, replicas_per_pipeline=2)
+    assert batches.element_spec[0].shape.as_list() == [2, 6, 6, 3]
+    assert batches.options().autotune.enabled is False
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -153,6 +153,7 @@ def test_static_shapes(data):
     endless = data.batches(resolution=5, batch_size=8, seed=0, replicas_per_pipeline=2)
     assert endless.element_spec[0].shape.as_list() == [4, 5, 5, data.channels]
     assert endless.element_spec[1].shape.as_list() == [4]
+    assert endless.options().autotune.enabled is False  # else its thread may hold up the end of a program
     last = data.batches(resolution=5, batch_size=8, seed=0, repeat=False, drop_remainder=False)
     assert last.element_spec[0].shape.as_list() == [None, 5, 5, data.channels]
     assert data.batches(resolution=5, batch_size=8, seed=0, repeat=False, start_step=10**6).cardinality() <= 0

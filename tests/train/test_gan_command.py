@@ -1,4 +1,7 @@
-"""`python -m train.gan` and `attennorm-sample` as a user runs them: results, resume, and every kind of bad input."""
+"""`python -m train.gan` and `attennorm-sample` as a user runs them: results, resume, and every kind of bad input.
+
+What happens before training or to its process is marked `once`: the same on both stacks.
+"""
 
 from __future__ import annotations
 
@@ -173,6 +176,7 @@ def test_ctrl_c_saves(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_folder_of_colour_images_trains(tmp_path: Path) -> None:
     root = folder(tmp_path / "images")
     (root / "class0" / "broken.jpg").write_bytes(b"\xff\xd8\xff not a photograph")
@@ -194,6 +198,7 @@ def test_a_folder_of_colour_images_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -210,6 +215,7 @@ def test_bad_settings_are_one_clear_line(tmp_path: Path, arguments: tuple[str, .
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_folder_of_one_class(tmp_path: Path) -> None:
     root = folder(tmp_path / "single", classes=1)
     done = train(tmp_path / "run", "--config.data.name=image_folder", f"--config.data.root={root}")

@@ -272,13 +272,13 @@ def test_a_checkpoint_holds_every_weight_and_slot(whole: Run) -> None:
 def test_a_loaded_generator_makes_the_same_images(whole: Run) -> None:
     task = whole.task
     latents, labels = draw_latents(5, 8, seed=1), np.array([0, 3, 9, 9, 1])
-    for average, model in ((True, task.average), (False, task.generator)):
+    # What is loaded computes in float32, the trained network in float16.
+    plain = GanTask(config("attennorm_bn"), 10, 1).generator
+    plain.set_weights(task.generator.get_weights())
+    for average, model in ((True, task.average), (False, plain)):
         loaded = load_generator(str(whole.path), average=average)
         assert loaded.step == 4
         assert loaded.class_names == [str(i) for i in range(10)]
         images = sample(loaded.generator, latents, labels, batch_size=2).images
         expected = model([tf.constant(latents), tf.constant(labels)], training=False)
-        # The average computes in float32 as what is loaded does, the trained network in float16.
-        np.testing.assert_allclose(images, expected, atol=1e-5 if average else 0.02)
-        for found, trained in zip(loaded.generator.weights, model.weights):
-            np.testing.assert_array_equal(tf.convert_to_tensor(found), tf.convert_to_tensor(trained))
+        np.testing.assert_allclose(images, expected, atol=1e-5)

@@ -19,7 +19,7 @@ from tests.cluster_jobs import finish, free_addresses, start_job, tf_config, wai
 from tests.processes import start_module
 
 WORKER = "tests.training.worker_job"
-NOTICED_WITHIN = 10.0  # seconds, on a busy machine; docs/scaling.md says what was measured
+NOTICED_WITHIN = 10.0  # seconds, on a busy machine; docs/scaling.md says so
 
 
 def steps_in(folder: Path) -> list[int]:
