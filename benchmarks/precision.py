@@ -1,10 +1,10 @@
 """Quality at every precision, with and without XLA: the digits experiment, trained and scored for each.
 
-    python -m benchmarks.precision [--precisions=float32,mixed_bfloat16] [--xla=no,yes]
+    python -m benchmarks.precision [--batch_sizes=64,16] [--precisions=float32,mixed_bfloat16] [--xla=no,yes]
 
 Each row runs the command that a user would, `python -m train.gan`; one classifier of digits judges all. Rows are kept
-by stack in `precision.<stack>.json`; run it on each stack, and `precision.md` shows both. `--steps` and `--batch_size`
-shorten all rows alike where float16 is slow, as on a CPU.
+by stack in `precision.<stack>.json`; run it on each stack, and `precision.md` shows both. CPUs are slow at float16 (the
+classic stack's convolutions most), so it is compared with float32 at a batch of 16.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from attennorm_tf._compat import stack_name
 from attennorm_tf.data import load_dataset
 from attennorm_tf.inference import DigitsJudge, load_generator
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = {64: ("float32", "mixed_bfloat16"), 16: ("float32", "mixed_float16")}  # by batch size
 
 
 def run(command: list[str]) -> tuple[str, float]:
@@ -38,10 +38,9 @@ def run(command: list[str]) -> tuple[str, float]:
 
 
 def measure(
-    judge: DigitsJudge, precision: str, jit: bool, steps: int, batch_size: int, samples: int, folder: Path
+    judge: DigitsJudge, precision: str, jit: bool, steps: int, batch_size: int, samples: int, workdir: Path
 ) -> dict[str, Any]:
     """One row: trains and scores."""
-    workdir = folder / f"{precision}-{'xla' if jit else 'plain'}"
     train = [
         sys.executable, "-m", "train.gan", "--config=train/configs/digits_attennorm.py", f"--workdir={workdir}",
         f"--config.training.steps={steps}", f"--config.training.batch_size={batch_size}",
@@ -54,6 +53,7 @@ def measure(
     rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
     return {
         "stack": stack_name(),
+        "batch_size": batch_size,
         "precision": precision,
         "xla": jit,
         "command": shlex.join(["python", *train[1:4], "--workdir=RUN", *train[5:]]),
@@ -67,23 +67,28 @@ def measure(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown; a row's difference is to float32 without XLA on the same stack, where that was measured."""
-    plain = {row["stack"]: row["accuracy"] for row in rows if (row["precision"], row["xla"]) == ("float32", False)}
+    """Markdown; a row's difference is to float32 without XLA at its batch size, where that was measured."""
+    plain = {of_a_kind(row): row["accuracy"] for row in rows if (row["precision"], row["xla"]) == ("float32", False)}
     lines = [
         "Generated digits that the digits' classifier reads as the class asked for, by arithmetic; the demo's",
         "experiment trained to its end. At most 3 points less than float32 were asked.",
         "Command: `python -m benchmarks.precision`",
         "",
-        "| stack | precision | XLA | read as asked | to float32, points | Frechet distance |",
-        "|---|---|---|--:|--:|--:|",
+        "| stack | batch | precision | XLA | read as asked | to float32, points | Frechet distance |",
+        "|---|--:|---|---|--:|--:|--:|",
     ]
-    for row in rows:
-        points = 100 * (row["accuracy"] - plain[row["stack"]]) if row["stack"] in plain else math.nan
+    for row in sorted(rows, key=lambda row: -row["batch_size"]):
+        points = 100 * (row["accuracy"] - plain.get(of_a_kind(row), math.nan))
         lines.append(
-            f"| {row['stack']} | {row['precision']} | {'yes' if row['xla'] else 'no'} | {100 * row['accuracy']:.1f}% "
-            f"| {points:+.1f} | {row['frechet_distance']:.1f} |"
+            f"| {row['stack']} | {row['batch_size']} | {row['precision']} | {'yes' if row['xla'] else 'no'} "
+            f"| {100 * row['accuracy']:.1f}% | {points:+.1f} | {row['frechet_distance']:.1f} |"
         )
     return "\n".join([*lines, "", "The first row's command:", "", "    " + rows[0]["command"], ""])
+
+
+def of_a_kind(row: dict[str, Any]) -> tuple[str, int]:
+    """What rows have in common that are compared."""
+    return row["stack"], row["batch_size"]
 
 
 def record(row: dict[str, Any], folder: Path) -> None:
@@ -91,7 +96,8 @@ def record(row: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"precision.{row['stack']}.json"
     rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    rows = [old for old in rows if (old["precision"], old["xla"]) != (row["precision"], row["xla"])] + [row]
+    settings = ("batch_size", "precision", "xla")
+    rows = [old for old in rows if any(old[name] != row[name] for name in settings)] + [row]
     replace(file, json.dumps(rows, indent=2) + "\n")
     write_table(folder)
 
@@ -114,19 +120,23 @@ def main() -> None:
     """Measures, row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--batch_sizes", default=",".join(map(str, PRECISIONS)))
     parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--precisions", default=",".join(PRECISIONS))
+    parser.add_argument("--precisions", default="float32,mixed_bfloat16,mixed_float16")
     parser.add_argument("--xla", default="no,yes", help="no, yes or both, comma-separated")
     parser.add_argument("--quick", action="store_true", help="two steps: measures nothing")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="folder of the results")
     options = parser.parse_args()
-    sizes = (2, 8, 64) if options.quick else (options.steps, options.batch_size, options.samples)
+    if options.quick:
+        options.steps, options.samples = 2, 64
     judge = DigitsJudge(load_dataset("digits"), 16)
     with tempfile.TemporaryDirectory() as folder:
-        for precision in options.precisions.split(","):
-            for xla in options.xla.split(","):
-                record(measure(judge, precision, xla == "yes", *sizes, Path(folder)), options.output)
+        for batch_size in map(int, options.batch_sizes.split(",")):
+            for precision in sorted(set(PRECISIONS[batch_size]) & set(options.precisions.split(","))):
+                for xla in options.xla.split(","):
+                    workdir = Path(folder) / f"{batch_size}-{precision}-{xla}"
+                    sizes = (options.steps, batch_size, options.samples)
+                    record(measure(judge, precision, xla == "yes", *sizes, workdir), options.output)
     print((options.output / "precision.md").read_text(encoding="utf-8"))
 
 
