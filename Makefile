@@ -9,9 +9,10 @@ DEMO_DIR ?= runs/demo
 DEMO_FLAGS ?=
 INPAINTING_CONFIG ?= train/configs/inpainting_photographs.py
 INPAINTING_DIR ?= runs/demo-inpainting
-# Processes of one test run. TensorFlow uses every core by itself, but most tests are small: two halve the time.
-TEST_PROCESSES ?= 2
+# Processes of one test run. TensorFlow uses every core by itself, but most tests are small, and some wait for commands.
+TEST_PROCESSES ?= 3
 TEST_FLAGS ?=
+CLASSIC_MARKS ?= not once
 # Names of benchmarks, all by default (python -m benchmarks --list); BENCH_FLAGS=--quick: the short form of each.
 BENCH ?=
 BENCH_FLAGS ?=
@@ -32,7 +33,8 @@ PACKAGE := .package-$(shell (pwd; cat setup.cfg pyproject.toml) | cksum | cut -d
 find_python = for python in $(1); do "$$python" -c 'import ensurepip, sys, venv; \
 	sys.exit(not (3, $(2)) <= sys.version_info[:2] <= (3, $(3)))' > /dev/null 2>&1 && echo "$$python" && exit; done; exit 1
 
-PIP_FLAGS = -qq --disable-pip-version-check
+# Python compiles a module when it is first imported: a third of the time goes by if pip compiles them all.
+PIP_FLAGS = -qq --disable-pip-version-check --no-compile
 # $(call install_dependencies,ENVIRONMENT,LOCK): expects the shell variable `python`.
 define install_dependencies
 echo "Installing the pinned packages of requirements/$(2).txt into $(1) (once: a download of about 1 GB, some minutes)"; \
@@ -105,10 +107,10 @@ types: .venv/$(PACKAGE)  ## mypy
 test-current: .venv/$(PACKAGE)  ## doctests and tests on the current stack
 	$(call run_pytest,.venv,current,"not legacy")
 
-test-classic:  ## the same, but for those marked once, and the legacy tests on the classic stack, where a Python 3.9 to 3.11 exists
+test-classic:  ## the same on the classic stack, with the legacy tests, but for those marked once (CLASSIC_MARKS="once or not once": all)
 	@if [ -e $(CLASSIC) ] || ($(call find_python,$(CLASSIC_PYTHON_CANDIDATES),9,11)) > /dev/null; then \
 		$(MAKE) --no-print-directory .venv-classic/$(PACKAGE) && echo 'The classic stack: the same tests but for those marked once, and the legacy ones' && \
-		$(call run_pytest,.venv-classic,classic,"(legacy or not legacy) and not once"); \
+		$(call run_pytest,.venv-classic,classic,"(legacy or not legacy) and ($(CLASSIC_MARKS))"); \
 	else echo "No Python 3.9 to 3.11 (tried: $(CLASSIC_PYTHON_CANDIDATES)): the classic stack was not tested"; fi
 
 bench: .venv/$(PACKAGE)  ## benchmarks/results/*: all benchmarks (hours), or BENCH="layer ..."; BENCH_FLAGS=--quick tries them

@@ -169,6 +169,7 @@ def test_openvino_draws_images(models: Models, tmp_path: Path) -> None:
     np.testing.assert_allclose(compiled(inputs)["images"], models.generator(given, training=False).numpy(), atol=1e-5)
 
 
+@pytest.mark.once
 def test_saved_model_cli(models: Models, tmp_path: Path) -> None:
     cli = "tensorflow.python.tools.saved_model_cli"
     shown = run_module(cli, "show", "--dir", models.inpainting, "--tag_set", "serve", "--signature_def", "tensors")

@@ -118,6 +118,7 @@ def test_the_saved_model_loads_without_the_package(finished: tuple[Path, str], t
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_sampling(finished: tuple[Path, str], tmp_path: Path) -> None:
     done = run_module(
         "attennorm_tf.cli.sample", f"--checkpoint={finished[0]}", "--classes=3,7", "--count=6", "--interpolate=1,7",
@@ -157,6 +158,7 @@ def test_another_experiment_is_refused_with_the_difference(finished: tuple[Path,
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_ctrl_c_saves(tmp_path: Path) -> None:
     arguments = [*TINY, "--config.training.steps=100000", "--config.evaluation.classifier="]
     with start_module("train.gan", PLAIN, f"--workdir={tmp_path}", *arguments) as process:

@@ -357,6 +357,7 @@ def test_what_xla_cannot_compile_is_trained_without_it(warnings: Any) -> None:
     assert "PyFunc" in warnings()[0]
 
 
+@pytest.mark.once
 def test_batch_normalization_over_replicas_is_not_compiled(two_cpus: tf.distribute.Strategy, warnings: Any) -> None:
     metrics = []
     for strategy, jit_compile in ((make_strategy("one_device"), False), (two_cpus, True)):
