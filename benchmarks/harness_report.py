@@ -25,6 +25,7 @@ from absl import app, flags
 
 from benchmarks.harness import MEASURED, Case, Limits, Ratio, measure, ratio
 from benchmarks.output_folder import define_output, output_folder
+from benchmarks.ratio_plot import plot_ratios
 
 FLAGS = flags.FLAGS
 define_output("the results: JSON, Markdown and a picture")
@@ -85,7 +86,7 @@ class Benchmark:
         targets: results -> targets; may leave out those without a case.
         command: as a user types it.
         tables: results -> Markdown between title and targets; None for one table a case.
-        plot: (results, path of a .png) -> None; None for no picture.
+        plot: (results, path of a .png) -> None; by default every subject's time over its baseline's.
     """
 
     name: str
@@ -94,7 +95,7 @@ class Benchmark:
     targets: Callable[[Results], Sequence[Target]]
     command: str
     tables: Callable[[Results], str] | None = None
-    plot: Callable[[Results, Path], None] | None = None
+    plot: Callable[[Results, Path], None] = plot_ratios
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -223,8 +224,7 @@ def write_results(benchmark: Benchmark, folder: Path, results: Results, quick: b
     write_atomically(path, lambda file: file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8"))
     table = markdown(benchmark, document, targets)
     write_atomically(path.with_suffix(".md"), lambda file: file.write_text(table, encoding="utf-8"))
-    if benchmark.plot is not None:
-        write_atomically(path.with_suffix(".png"), lambda file: benchmark.plot(results, file))
+    write_atomically(path.with_suffix(".png"), lambda file: benchmark.plot(results, file))
     return targets
 
 

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from PIL import Image
 
-from benchmarks import harness, harness_report, harness_worker
+from benchmarks import harness, harness_report, harness_worker, ratio_plot
 from benchmarks.harness import Case, Limits, Prepared, Subject
 from benchmarks.harness_report import Benchmark, Target
 
@@ -182,6 +185,32 @@ def test_files_targets_and_parts(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made_up.json", "made_up.md", "made_up.png"]
     with pytest.raises(ValueError, match=r"--cases: 'third' matches none of 'first', 'second'"):
         harness_report.make(whole, tmp_path, patterns=["third"])
+
+
+def test_a_picture_of_ratios_holds_every_case_and_subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bars reach from 1 to the median of the ratios within a round."""
+
+    def measured(*seconds: float) -> dict[str, Any]:
+        return {"status": "measured", "seconds": list(seconds)}
+
+    subjects = {
+        "one": measured(1.0, 2.0, 4.0), "twice": measured(2.0, 4.0, 8.0), "half": measured(0.5, 1.0, 2.0),
+        "large": {"status": "does not fit", "reason": "no room"},
+    }  # fmt: skip
+    bars = []
+    draw = Axes.barh
+
+    def record(axes: Any, place: float, width: float, **options: Any) -> Any:
+        bars.append((place, options["left"] + width))
+        return draw(axes, place, width, **options)
+
+    monkeypatch.setattr(Axes, "barh", record)
+    results = {name: {"baseline": "one", "subjects": subjects} for name in ("small", "large")}
+    ratio_plot.plot_ratios(results, tmp_path / "ratios.png")
+    assert bars == [(0, 1.0), (1, 2.0), (2, 0.5)] * 2
+    with Image.open(tmp_path / "ratios.png") as picture:
+        picture.load()
+        assert picture.height > 2 * 4 * 20
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
