@@ -9,8 +9,8 @@ DEMO_DIR ?= runs/demo
 DEMO_FLAGS ?=
 INPAINTING_CONFIG ?= train/configs/inpainting_photographs.py
 INPAINTING_DIR ?= runs/demo-inpainting
-# Processes of one test run. TensorFlow uses every core by itself, but most tests are small, and some wait for commands.
-TEST_PROCESSES ?= 3
+# Processes of one test run. TensorFlow uses every core by itself, but most tests are small: two halve the time.
+TEST_PROCESSES ?= 2
 TEST_FLAGS ?=
 CLASSIC_MARKS ?= not once
 # Names of benchmarks, all by default (python -m benchmarks --list); BENCH_FLAGS=--quick: the short form of each.
