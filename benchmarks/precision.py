@@ -127,6 +127,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two steps: measures nothing")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="folder of the results")
     options = parser.parse_args()
+    for name, known in (("batch_sizes", map(str, PRECISIONS)), ("precisions", sum(PRECISIONS.values(), ()))):
+        allowed = sorted(set(known))
+        if wrong := set(getattr(options, name).split(",")) - set(allowed):
+            parser.error(f"--{name}: {', '.join(sorted(wrong))}; expected some of {', '.join(allowed)}")
     if options.quick:
         options.steps, options.samples = 2, 64
     judge = DigitsJudge(load_dataset("digits"), 16)

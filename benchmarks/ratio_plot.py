@@ -34,10 +34,8 @@ def plot_ratios(results: dict[str, dict[str, Any]], path: Path) -> None:
                 axis.text(1, place, f"  {found['status']}", va="center", fontsize="small", style="italic")
                 continue
             low, high = over.quartiles
-            axis.barh(
-                place, over.median - 1, left=1, xerr=[[over.median - low], [high - over.median]],
-                color="tab:gray" if subject == result["baseline"] else "tab:blue", ecolor="black", capsize=2,
-            )  # fmt: skip
+            spread = [[over.median - low], [high - over.median]]
+            axis.barh(place, over.median - 1, left=1, xerr=spread, ecolor="black", capsize=2)
             axis.text(max(1, high), place, f"  {over.median:.3g}", va="center", fontsize="small")
         axis.axvline(1, color="tab:gray", linewidth=1)
         axis.set_yticks(range(len(result["subjects"])), list(result["subjects"]), fontsize="small")

@@ -282,3 +282,5 @@ def test_a_loaded_generator_makes_the_same_images(whole: Run) -> None:
         images = sample(loaded.generator, latents, labels, batch_size=2).images
         expected = model([tf.constant(latents), tf.constant(labels)], training=False)
         np.testing.assert_allclose(images, expected, atol=1e-5)
+        for found, trained in zip(loaded.generator.weights, model.weights):
+            np.testing.assert_array_equal(tf.convert_to_tensor(found), tf.convert_to_tensor(trained))
