@@ -93,7 +93,7 @@ def test_times_memory_and_ratio_of_known_subjects(two_speeds) -> None:
     assert len(fast["seconds"]) == len(slow["seconds"]) == 5
     assert 0.01 <= fast["median"] < 0.03 <= slow["median"]
     assert fast["fastest"] <= fast["quartiles"][0] <= fast["median"] <= fast["quartiles"][1]
-    # 64 MiB, but for some pages that were in use before; the kernel's counters lag by up to 64 pages (0.25 MiB) a reading.
+    # 64 MiB, but for some pages that were in use before; the kernel's counters lag by up to 64 pages a reading.
     assert 63.9 - 2 * 0.25 <= fast["added_mib"] < 80
     assert fast["peak_mib"] > fast["added_mib"]
     assert fast["error"] == 0
