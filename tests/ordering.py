@@ -19,6 +19,7 @@ SLOWEST = (
     "tests/training/test_updates.py",
     "tests/layers/test_battery.py",
     "tests/training/test_gan.py",
+    "tests/training/test_compiled_updates.py",
     "tests/train/test_gan_command.py",
     "tests/train/test_multi_worker.py",
     "tests/demo/test_page.py",
